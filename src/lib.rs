@@ -1,0 +1,5 @@
+//! Executes Istio's traffic policy: `VirtualService` and `DestinationRule`, decided as a mesh proxy decides.
+#![forbid(unsafe_code)]
+
+pub mod entropy;
+pub mod time;
