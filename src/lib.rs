@@ -2,4 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod entropy;
+pub mod head;
+pub mod mesh;
+pub mod policy;
 pub mod time;

@@ -1,0 +1,81 @@
+//! What `compile/` hands over: plain lists, in order of precedence. [`Policy::new`](super::Policy::new) turns them into
+//! indexed tables.
+
+use super::{Destination, Origin, Route, WeightedDestination};
+use crate::mesh::PathNormalization;
+use ipnet::IpNet;
+use std::sync::Arc;
+
+/// Everything that a policy is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicySpec {
+    /// HTTP listeners.
+    pub(crate) ports: Vec<PortSpec>,
+    /// TLS and TCP listeners.
+    pub(crate) connections: Vec<ConnectionPortSpec>,
+    /// `DestinationId(n)` is the n-th.
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) normalization: PathNormalization,
+}
+
+/// One HTTP listener.
+#[derive(Clone, Debug)]
+pub(crate) struct PortSpec {
+    pub(crate) port: u16,
+    pub(crate) virtual_hosts: Vec<VirtualHostSpec>,
+    pub(crate) unknown_host: UnknownHost,
+    /// A gateway's server that redirects clear text to `https` for these domains.
+    pub(crate) https_redirect: bool,
+}
+
+/// What a listener does with an authority that no virtual host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnknownHost {
+    /// `PassthroughCluster`: a mesh that allows any.
+    PassThrough,
+    /// 502: a mesh that knows its registry only.
+    Refuse,
+    /// 404: a gateway.
+    NotFound,
+}
+
+/// One virtual host: its domains are its own alone, and its routes are tried in order.
+#[derive(Clone, Debug)]
+pub(crate) struct VirtualHostSpec {
+    /// For people: the first host and the port, as Istio names virtual hosts.
+    pub(crate) name: Arc<str>,
+    /// Lower case. `a.b` exact, `*.b` or `*b` suffix, `*` everything.
+    pub(crate) domains: Vec<Box<str>>,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// One port with TLS or TCP filter chains.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionPortSpec {
+    pub(crate) port: u16,
+    pub(crate) chains: Vec<ChainSpec>,
+    /// What takes a connection that no chain takes.
+    pub(crate) unknown: UnknownConnection,
+}
+
+/// What a listener does with a connection that no chain takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnknownConnection {
+    /// `PassthroughCluster`.
+    PassThrough,
+    /// It is closed.
+    Close,
+}
+
+/// One filter chain. Chosen by specificity, not by order: longest destination prefix first, then SNI (exact, longest
+/// `*.suffix`, none).
+#[derive(Clone, Debug)]
+pub(crate) struct ChainSpec {
+    pub(crate) name: Arc<str>,
+    pub(crate) origin: Origin,
+    /// Empty: any.
+    pub(crate) subnets: Vec<IpNet>,
+    /// Lower case, exact or `*.suffix`. Empty: any.
+    pub(crate) server_names: Vec<Box<str>>,
+    pub(crate) destinations: Vec<WeightedDestination>,
+}
