@@ -5,4 +5,5 @@ pub mod entropy;
 pub mod head;
 pub mod mesh;
 pub mod policy;
+pub mod resource;
 pub mod time;
