@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use super::value::{Data, Map, Number, Position, Value};
+use super::value::{Data, Entry, Map, Number, Position, Value};
 
 /// Something that a document says, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ const MOST_FINDINGS: usize = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     path: String,
+    /// The place of the nearest field around, for values without a place of their own.
+    near: Option<Position>,
     pub(crate) findings: Findings,
 }
 
@@ -103,7 +105,7 @@ impl Decoder {
             self.findings.unlisted += 1;
             return;
         }
-        let problem = FieldProblem { path: self.path(), position: at.position, message: message() };
+        let problem = FieldProblem { path: self.path(), position: at.position.or(self.near), message: message() };
         self.findings.errors.push(problem);
     }
 
@@ -119,16 +121,27 @@ impl Decoder {
             if camel.contains(&key) || snake.contains(&key) {
                 continue;
             }
-            if self.findings.unknown_fields.len() >= MOST_FINDINGS {
-                self.findings.unlisted += 1;
-                continue;
-            }
-            let suggestion = nearest(key, camel).map(str::to_owned);
-            self.field(key, |decoder| {
-                let path = decoder.path();
-                decoder.findings.unknown_fields.push(UnknownField { path, position: entry.position, suggestion });
-            });
+            self.unknown_key(entry, camel);
         }
+    }
+
+    /// Notes a key that is not known, and the nearest of those that are.
+    pub(crate) fn unknown_key(&mut self, entry: &Entry, known: &[&str]) {
+        if self.findings.unknown_fields.len() >= MOST_FINDINGS {
+            self.findings.unlisted += 1;
+            return;
+        }
+        let suggestion = nearest(&entry.key, known).map(str::to_owned);
+        self.field(&entry.key, |decoder| {
+            let path = decoder.path();
+            decoder.findings.unknown_fields.push(UnknownField { path, position: entry.position, suggestion });
+        });
+    }
+
+    /// Whether what is read now is an item of the list of this name.
+    pub(crate) fn in_item_of(&self, list: &str) -> bool {
+        let last = self.path.rsplit('.').next().unwrap_or("");
+        last.strip_prefix(list).is_some_and(|index| index.starts_with('['))
     }
 }
 
@@ -364,7 +377,7 @@ impl<T: Field> Field for BTreeMap<String, T> {
             decoder.expected("a map", value);
             return Self::new();
         };
-        let one = |entry: &super::value::Entry| {
+        let one = |entry: &Entry| {
             let item = decoder.bracket(&entry.key, |decoder| T::decode_item(&entry.value, decoder));
             (entry.key.clone(), item)
         };
@@ -413,7 +426,11 @@ pub(crate) fn read<T: Field>(map: &Map, camel: &'static str, snake: &str, decode
     if entry.value.is_null() {
         return T::default();
     }
-    decoder.field(&entry.key, |decoder| T::decode(&entry.value, decoder))
+    let around = decoder.near;
+    decoder.near = entry.position.or(around);
+    let field = decoder.field(&entry.key, |decoder| T::decode(&entry.value, decoder));
+    decoder.near = around;
+    field
 }
 
 /// Writes one field of a message, unless it is empty and not required.
@@ -459,6 +476,7 @@ pub(crate) fn from_tree<T: Field>(value: &Value) -> Result<T, String> {
 
 /// Declares a message: its type, the JSON names of its fields in the order of the CRD, and its oneofs.
 ///
+/// `misplaced` names a function that takes away keys that the message does not have where it stands.
 /// `required` fields are written even when they are empty, because the schema asks for their presence.
 macro_rules! message {
     (
@@ -467,6 +485,7 @@ macro_rules! message {
             $( $(#[$field_meta:meta])* pub $field:ident : $ty:ty = $($required:ident)? $json:literal, )*
         }
         $( oneof { $($member:ident),+ $(,)? } )*
+        $( misplaced $misplaced:path; )?
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq)]
@@ -489,6 +508,10 @@ macro_rules! message {
                 let Some(map) = $crate::resource::decode::expect_map(value, decoder) else {
                     return Self::default();
                 };
+                $(
+                    let narrowed = $misplaced(map, decoder);
+                    let map = narrowed.as_ref().unwrap_or(map);
+                )?
                 decoder.unknown_keys(map, Self::FIELDS, Self::PROTO_FIELDS);
                 #[allow(unused_mut)]
                 let mut message = Self {

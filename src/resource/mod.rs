@@ -11,16 +11,22 @@
 
 pub(crate) mod decode;
 mod destination_rule;
+mod load;
 mod meta;
+mod problem;
 mod scalar;
+pub(crate) mod text;
 mod traffic_policy;
 pub(crate) mod value;
 mod virtual_service;
 
 pub use decode::{FieldProblem, Findings, UnknownField};
 pub use destination_rule::*;
+pub use load::{Content, Document, LoadError, Loader, Resources};
 pub use meta::{Decoded, GROUP, ObjectMeta, VERSIONS, is_served};
+pub use problem::{Problem, ProblemKind, ResourceId, Severity};
 pub use scalar::*;
+pub use text::Limits;
 pub use traffic_policy::*;
 pub use value::{Data, Entry, Map, Number, Position, Value};
 pub use virtual_service::*;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::decode::{message, names};
-use super::{Duration, PortSelector};
+use super::decode::{Decoder, message, names};
+use super::{Duration, Map, PortSelector};
 
 message! {
     /// How clients talk to a service, a subset of it, or a port of it.
@@ -28,6 +28,34 @@ message! {
         /// Tunnelling through a proxy; not for a port.
         pub tunnel: Option<TunnelSettings> = "tunnel",
     }
+    misplaced misplaced;
+}
+
+/// The API has a message of its own for a port's policy. What only the other of the two has is an unknown field.
+fn misplaced(map: &Map, decoder: &mut Decoder) -> Option<Map> {
+    const NOT_FOR_A_PORT: [&str; 7] = [
+        "portLevelSettings",
+        "port_level_settings",
+        "proxyProtocol",
+        "proxy_protocol",
+        "retryBudget",
+        "retry_budget",
+        "tunnel",
+    ];
+    let of_port = decoder.in_item_of("portLevelSettings") || decoder.in_item_of("port_level_settings");
+    let foreign: &[&str] = if of_port { &NOT_FOR_A_PORT } else { &["port"] };
+    if !map.iter().any(|entry| foreign.contains(&entry.key.as_str())) {
+        return None;
+    }
+    let mut narrowed = Map::new();
+    for entry in map {
+        if foreign.contains(&entry.key.as_str()) {
+            decoder.unknown_key(entry, &[]);
+        } else {
+            narrowed.push_entry(entry.clone());
+        }
+    }
+    Some(narrowed)
 }
 
 message! {

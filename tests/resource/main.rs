@@ -1,0 +1,7 @@
+//! The resources: every field is read and written, what was printed reads back, and what is wrong is told.
+
+mod corpus;
+mod fields;
+mod laws;
+mod loader;
+mod schema;
