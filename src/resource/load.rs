@@ -32,7 +32,7 @@ use super::{DestinationRule, VirtualService};
 /// assert_eq!(resources.destination_rules[0].spec.host, "reviews");
 /// assert_eq!(
 ///     resources.problems[0].to_string(),
-///     "document 1:2:58: DestinationRule reviews: spec.subset: unknown field; did you mean `subsets`?"
+///     "document 1:2:66: DestinationRule reviews: spec.subset: unknown field; did you mean `subsets`?"
 /// );
 /// # Ok::<(), pointsman::resource::LoadError>(())
 /// ```
@@ -49,6 +49,8 @@ pub struct Resources {
     pub skipped: BTreeMap<String, usize>,
     /// What there is to say.
     pub problems: Vec<Problem>,
+    /// How many more problems there were than the limit lets be written down.
+    pub unlisted_problems: usize,
 }
 
 /// A resource as it was written.
@@ -145,7 +147,7 @@ impl Loader {
                 return Err(LoadError::TooManyDocuments { limit: self.limits.documents });
             }
             if let Err(error) = self.check_document(chunk.text.len(), chunk.line) {
-                found.unreadable(number, error);
+                found.unreadable(number, error, guess(chunk.text));
                 continue;
             }
             let parsed = match json_document(chunk.text, chunk.line, &self.limits) {
@@ -154,7 +156,7 @@ impl Loader {
             };
             match parsed {
                 Ok(value) => found.document(number, value),
-                Err(error) => found.unreadable(number, error),
+                Err(error) => found.unreadable(number, error, guess(chunk.text)),
             }
         }
         Ok(found.resources)
@@ -181,7 +183,7 @@ impl Loader {
             match parsed {
                 Ok(value) => found.document(number, value),
                 Err(error) => {
-                    found.unreadable(number, error);
+                    found.unreadable(number, error, None);
                     break;
                 }
             }
@@ -272,6 +274,7 @@ impl Resources {
             *self.skipped.entry(kind).or_default() += count;
         }
         self.problems.extend(other.problems);
+        self.unlisted_problems += other.unlisted_problems;
     }
 
     /// The problems that cost a document or a resource.
@@ -314,7 +317,7 @@ impl DestinationRule {
 impl Value {
     /// Reads one YAML document as a tree, without asking what it is.
     #[cfg(feature = "yaml")]
-    pub fn from_yaml(text: &str) -> Result<Self, Problem> {
+    pub fn from_yaml(text: &str) -> Result<Self, Box<Problem>> {
         let limits = Limits::default();
         let mut chunks = super::text::split::documents(text);
         let value = match (chunks.next(), chunks.next()) {
@@ -325,17 +328,17 @@ impl Value {
                 Err(TextError::new(Some(position), "expected one document, found another"))
             }
         };
-        value.map_err(|error| syntax(None, 1, error))
+        value.map_err(|error| Box::new(syntax(None, 1, error)))
     }
 
     /// Reads one JSON value as a tree, without asking what it is.
-    pub fn from_json(text: &str) -> Result<Self, Problem> {
+    pub fn from_json(text: &str) -> Result<Self, Box<Problem>> {
         let mut reader = Reader::new(text, 1, &Limits::default());
-        let value = reader.value().map_err(|error| syntax(None, 1, error))?;
+        let value = reader.value().map_err(|error| Box::new(syntax(None, 1, error)))?;
         if reader.at_end() {
             return Ok(value);
         }
-        Err(syntax(None, 1, TextError::new(value.position, "expected one value, found more behind it")))
+        Err(Box::new(syntax(None, 1, TextError::new(value.position, "expected one value, found more behind it"))))
     }
 
     /// YAML in block style, with a line end.
@@ -370,6 +373,7 @@ const OTHER_KINDS: [&str; 7] =
 /// Sorts documents into resources.
 struct Collector {
     source: Option<Arc<str>>,
+    most_problems: usize,
     resources: Resources,
 }
 
@@ -382,11 +386,20 @@ struct Inherited<'a> {
 
 impl Collector {
     fn new(loader: &Loader) -> Self {
-        Self { source: loader.source.clone(), resources: Resources::default() }
+        let most_problems = loader.limits.problems;
+        Self { source: loader.source.clone(), most_problems, resources: Resources::default() }
     }
 
-    fn unreadable(&mut self, document: usize, error: TextError) {
-        self.resources.problems.push(syntax(self.source.clone(), document, error));
+    fn say(&mut self, problem: Problem) {
+        if self.resources.problems.len() < self.most_problems {
+            self.resources.problems.push(problem);
+        } else {
+            self.resources.unlisted_problems += 1;
+        }
+    }
+
+    fn unreadable(&mut self, document: usize, error: TextError, resource: Option<ResourceId>) {
+        self.say(Problem { resource, ..syntax(self.source.clone(), document, error) });
     }
 
     fn envelope(&mut self, document: usize, id: Option<ResourceId>, at: &Value, path: &str, message: String) {
@@ -397,7 +410,7 @@ impl Collector {
             path: path.to_owned(),
             ..syntax(self.source.clone(), document, error)
         };
-        self.resources.problems.push(problem);
+        self.say(problem);
     }
 
     fn document(&mut self, number: usize, value: Value) {
@@ -475,7 +488,8 @@ impl Collector {
     ) -> Option<usize> {
         let (resource, findings) = match read {
             Ok(decoded) => {
-                let findings = Findings { unknown_fields: decoded.unknown_fields, ..Findings::default() };
+                let Decoded { unknown_fields, unlisted, .. } = decoded;
+                let findings = Findings { errors: Vec::new(), unknown_fields, unlisted };
                 (Some(decoded.resource), findings)
             }
             Err(findings) => (None, findings),
@@ -499,9 +513,15 @@ impl Collector {
         }
         if findings.unlisted > 0 {
             let message = format!("and {} more problems like these", findings.unlisted);
-            problems.push(Problem { kind: ProblemKind::Field, ..problem(None, String::new(), message) });
+            let (severity, kind) = match resource {
+                Some(_) => (Severity::Warning, ProblemKind::UnknownField),
+                None => (Severity::Error, ProblemKind::Field),
+            };
+            problems.push(Problem { severity, kind, ..problem(None, String::new(), message) });
         }
-        self.resources.problems.extend(problems);
+        for problem in problems {
+            self.say(problem);
+        }
         let into = into(&mut self.resources);
         resource.map(|resource| {
             into.push(resource);
@@ -527,7 +547,7 @@ impl Collector {
         if let Some(meant) = nearest(kind, &[VirtualService::KIND, DestinationRule::KIND]) {
             let position = map.entry("kind").and_then(|entry| entry.value.position.or(entry.position));
             let message = format!("the kind `{}` is not known, the object was skipped", clip(kind));
-            self.resources.problems.push(Problem {
+            self.say(Problem {
                 severity: Severity::Warning,
                 kind: ProblemKind::UnknownKind,
                 resource: Some(id),
@@ -555,6 +575,32 @@ fn fill_in(value: &mut Value, api_version: &str, kind: &str) {
             }
         }
     }
+}
+
+/// Which resource a text in block style seems to be of, where it is no YAML that could be asked.
+#[cfg(feature = "yaml")]
+fn guess(text: &str) -> Option<ResourceId> {
+    const FAR: usize = 200;
+    let mut id = ResourceId::default();
+    let mut in_metadata = false;
+    for line in text.lines().take(FAR) {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let value = value.split(" #").next().unwrap_or("").trim().trim_matches(['"', '\'']);
+        let nested = key.starts_with([' ', '\t']);
+        if !nested {
+            in_metadata = key == "metadata";
+        }
+        let field = match key.trim() {
+            "kind" if !nested => &mut id.kind,
+            "name" if nested && in_metadata => &mut id.name,
+            "namespace" if nested && in_metadata => &mut id.namespace,
+            _ => continue,
+        };
+        if field.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
+            *field = bounded(value);
+        }
+    }
+    (!id.kind.is_empty()).then_some(id)
 }
 
 /// A name as it is, unless it is longer than any Kubernetes name.

@@ -89,6 +89,8 @@ pub struct Decoded<T> {
     pub resource: T,
     /// The fields that were not known.
     pub unknown_fields: Vec<super::UnknownField>,
+    /// How many more unknown fields there were than are listed.
+    pub unlisted: usize,
 }
 
 /// Declares one kind: the envelope around its spec, and how it is read and written.
@@ -129,7 +131,8 @@ macro_rules! kind {
                 let resource = <Self as $crate::resource::decode::Field>::decode(value, &mut decoder);
                 let findings = decoder.findings;
                 if findings.errors.is_empty() {
-                    Ok($crate::resource::Decoded { resource, unknown_fields: findings.unknown_fields })
+                    let (unknown_fields, unlisted) = (findings.unknown_fields, findings.unlisted);
+                    Ok($crate::resource::Decoded { resource, unknown_fields, unlisted })
                 } else {
                     Err(findings)
                 }

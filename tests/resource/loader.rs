@@ -44,6 +44,11 @@ fn bad_inputs() -> Vec<(&'static str, String)> {
         spec("infinity", "  http:\n  - mirrorPercentage: {value: .inf}\n"),
         spec("a list as a key", "  ? [a]\n  : b\n"),
         spec("broken indentation", "  hosts: [a]\n http: []\n"),
+        text(
+            "an open quote in block style",
+            "kind: VirtualService\nmetadata:\n  name: a # the name\n  namespace: \"shop\"\nspec:\n  hosts: [\"a]\n",
+        ),
+        text("two values", "\"a\" \"b\"\n"),
         spec("an open bracket", "  hosts: [a\n"),
         spec("a tabulator", "\thosts: [a]\n"),
         spec("a spec that is a list", "- a\n"),
@@ -201,6 +206,14 @@ fn scalars_of_yaml_1_1() {
 }
 
 #[test]
+fn unlisted_findings_are_counted() {
+    let fields: String = (0..150).map(|field| format!("  zebra{field}: 1\n")).collect();
+    let read = Resources::from_yaml(&service(&fields)).expect("within the limits");
+    assert_eq!((read.virtual_services.len(), read.errors().count(), read.problems.len()), (1, 0, 101));
+    assert!(read.problems[100].to_string().ends_with("and 50 more problems like these"));
+}
+
+#[test]
 fn anchors_are_followed() {
     let text = service("  hosts: &hosts [a, b]\n  gateways: *hosts\n");
     let read = Resources::from_yaml(&text).expect("within the limits");
@@ -225,9 +238,11 @@ fn what_is_too_much_is_refused() {
     let first = |read: Result<Resources, LoadError>| read.expect("as a whole").problems.remove(0).to_string();
     assert_eq!(
         first(limited(&|limits| limits.document_bytes = 20, &text)),
-        format!("document 1:1:1: the document has {} bytes; at most 20 are read", text.len())
+        format!("document 1:1:1: VirtualService: the document has {} bytes; at most 20 are read", text.len())
     );
     assert!(first(limited(&|limits| limits.depth = 1, &text)).contains("deeper than 1 levels"));
+    let problems = limited(&|limits| limits.problems = 1, "a\n---\nb\n---\nc\n").expect("as a whole");
+    assert_eq!((problems.problems.len(), problems.unlisted_problems), (1, 2));
     assert!(first(limited(&|limits| limits.nodes = 5, &text)).contains("more than 5 values"));
 }
 

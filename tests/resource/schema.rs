@@ -83,7 +83,7 @@ pub(crate) fn value(shape: &Shape, seed: u64, text: &str) -> Value {
         Shape::Bytes => json!(["YQ==", "YWI=", "YWJj", "/+8="][(seed % 4) as usize]),
         Shape::Bool => json!(true),
         Shape::Names(names) => json!(names[1.max(seed as usize % names.len())]),
-        Shape::Int32 => json!((seed % (1 << 31)) as i32 - if seed % 2 == 0 { 0 } else { i32::MAX }),
+        Shape::Int32 => json!((seed % (1 << 31)) as i32 - if seed.is_multiple_of(2) { 0 } else { i32::MAX }),
         Shape::Unsigned { least, most } => json!(least.max(&1) + seed % (most - least.max(&1))),
         Shape::Float => json!((seed % 800) as f64 / 8.0 + 0.125),
     }

@@ -30,11 +30,20 @@ pub struct Limits {
     pub depth: usize,
     /// Values in a document, each alias counted as what it stands for. Default: 2 000 000.
     pub nodes: usize,
+    /// Problems that are written down; more are counted. Default: 10 000.
+    pub problems: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, document_bytes: 8 << 20, documents: 100_000, depth: 64, nodes: 2_000_000 }
+        Self {
+            bytes: 64 << 20,
+            document_bytes: 8 << 20,
+            documents: 100_000,
+            depth: 64,
+            nodes: 2_000_000,
+            problems: 10_000,
+        }
     }
 }
 

@@ -51,8 +51,11 @@ pub(crate) fn read(chunk: Chunk<'_>, limits: &Limits) -> Result<Value, TextError
             None => {
                 // The parser's own words end in a place that counts from the document's beginning.
                 let words = error.to_string();
-                let words = words.split(" at line ").next().unwrap_or("");
-                TextError::new(told, words.trim_end_matches('.').to_owned())
+                let words = match words.split(" at line ").next().unwrap_or("") {
+                    words if words.contains("more than one document") => "expected the end of the document",
+                    words => words,
+                };
+                TextError::new(told, words)
             }
         }
     })
