@@ -58,6 +58,9 @@ pub struct Findings {
 /// The most findings that are written down for one document; more are counted.
 const MOST_FINDINGS: usize = 100;
 
+/// What Rust writes before a field whose name is a keyword; it is no part of the name.
+const RAW: &str = "r#";
+
 /// Collects findings while a tree is walked.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
@@ -118,7 +121,7 @@ impl Decoder {
     pub(crate) fn unknown_keys(&mut self, map: &Map, camel: &[&'static str], snake: &[&'static str]) {
         for entry in map {
             let key = entry.key.as_str();
-            if camel.contains(&key) || snake.contains(&key) {
+            if camel.contains(&key) || (snake.contains(&key) && !key.starts_with(RAW)) {
                 continue;
             }
             self.unknown_key(entry, camel);
@@ -422,7 +425,8 @@ pub(crate) fn expect_map<'a>(value: &'a Value, decoder: &mut Decoder) -> Option<
 
 /// Reads one field of a message: by its camelCase name, else by its proto name; null is absent.
 pub(crate) fn read<T: Field>(map: &Map, camel: &'static str, snake: &str, decoder: &mut Decoder) -> T {
-    let Some(entry) = map.entry(camel).or_else(|| map.entry(snake)) else { return T::default() };
+    let by_proto_name = || if snake.starts_with(RAW) { None } else { map.entry(snake) };
+    let Some(entry) = map.entry(camel).or_else(by_proto_name) else { return T::default() };
     if entry.value.is_null() {
         return T::default();
     }

@@ -11,6 +11,15 @@ fn folder() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Whether a key somewhere is spelt as in the proto.
+fn has_proto_name(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('_') || has_proto_name(value)),
+        Value::Array(items) => items.iter().any(has_proto_name),
+        _ => false,
+    }
+}
+
 #[test]
 fn every_world_is_read() {
     let Some(folder) = folder() else { return };
@@ -50,8 +59,8 @@ fn the_schema_s_verdicts_are_kept_to() {
             Some("unknown-field") => {
                 let unknown = |kind| matches!(kind, ProblemKind::UnknownField);
                 let told = resources.problems.iter().any(|problem| unknown(problem.kind));
-                // The schema knows fewer spellings than the decoder, and does not share types between places.
-                assert!(told || resources.problems.is_empty(), "{name}: {:?}", resources.problems);
+                // The schema knows fewer spellings than the decoder.
+                assert!(told || has_proto_name(&case["resource"]["spec"]), "{name}: {:?}", resources.problems);
             }
             _ => {}
         }

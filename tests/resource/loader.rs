@@ -206,6 +206,13 @@ fn scalars_of_yaml_1_1() {
 }
 
 #[test]
+fn rust_s_own_spelling_is_no_field() {
+    let read = Resources::from_yaml(&service("  http:\n  - r#match: []\n")).expect("within the limits");
+    assert_eq!(read.problems[0].path, "spec.http[0].r#match");
+    assert_eq!(read.problems[0].suggestion.as_deref(), Some("match"));
+}
+
+#[test]
 fn unlisted_findings_are_counted() {
     let fields: String = (0..150).map(|field| format!("  zebra{field}: 1\n")).collect();
     let read = Resources::from_yaml(&service(&fields)).expect("within the limits");

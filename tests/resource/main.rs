@@ -1,4 +1,5 @@
 //! The resources: every field is read and written, what was printed reads back, and what is wrong is told.
+#![cfg(feature = "yaml")]
 
 mod corpus;
 mod fields;
