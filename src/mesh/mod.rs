@@ -51,6 +51,23 @@ pub struct Mesh {
     pub mesh_config: MeshConfig,
 }
 
+impl Mesh {
+    /// A mesh of these services, with default settings.
+    ///
+    /// ```
+    /// use pointsman::mesh::{Endpoint, Mesh, Protocol, Service};
+    ///
+    /// let reviews = Service::new("reviews.default.svc.cluster.local", "default")
+    ///     .with_port(9080, "http", Protocol::Http)
+    ///     .with_endpoint(Endpoint::new("10.0.0.1", 9080).with_labels([("version", "v1")]));
+    /// let mesh = Mesh::new([reviews]);
+    /// assert_eq!(mesh.services[0].endpoints[0].weight, 1);
+    /// ```
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
+        Mesh { services: services.into_iter().collect(), ..Mesh::default() }
+    }
+}
+
 /// Mesh-wide settings, a part of Istio's `MeshConfig`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -136,6 +153,25 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
 }
 
+impl Service {
+    /// A service without ports or endpoints.
+    pub fn new(host: impl Into<String>, namespace: impl Into<String>) -> Self {
+        Service { host: host.into(), namespace: namespace.into(), ..Service::default() }
+    }
+
+    /// The same service with one more port.
+    pub fn with_port(mut self, number: u16, name: impl Into<String>, protocol: Protocol) -> Self {
+        self.ports.push(ServicePort::new(number, name, protocol));
+        self
+    }
+
+    /// The same service with one more endpoint.
+    pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+}
+
 /// A port of a service or of a gateway's server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -147,6 +183,13 @@ pub struct ServicePort {
     pub name: String,
     /// What is spoken.
     pub protocol: Protocol,
+}
+
+impl ServicePort {
+    /// A port.
+    pub fn new(number: u16, name: impl Into<String>, protocol: Protocol) -> Self {
+        ServicePort { number, name: name.into(), protocol }
+    }
 }
 
 /// What is spoken on a port. Written in any case; `-` and `_` are alike.
@@ -276,6 +319,31 @@ impl Default for Endpoint {
             weight: 1,
             health: Health::Ready,
         }
+    }
+}
+
+impl Endpoint {
+    /// A ready endpoint of weight 1, without labels.
+    pub fn new(address: impl Into<String>, port: u16) -> Self {
+        Endpoint { address: address.into(), port, ..Endpoint::default() }
+    }
+
+    /// The same endpoint with these labels.
+    pub fn with_labels<K: Into<String>, V: Into<String>>(mut self, labels: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        self
+    }
+
+    /// The same endpoint at this place.
+    pub fn with_locality(mut self, locality: impl Into<Locality>) -> Self {
+        self.locality = locality.into();
+        self
+    }
+
+    /// The same endpoint with this weight.
+    pub fn with_weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
     }
 }
 
