@@ -7,3 +7,5 @@ pub mod mesh;
 pub mod policy;
 pub mod resource;
 pub mod time;
+#[cfg(feature = "tower")]
+pub mod tower;
