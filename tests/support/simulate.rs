@@ -1,0 +1,229 @@
+//! Drives the engine through a world: virtual time, scripted upstreams, seeded draws, no sockets.
+//!
+//! Nothing takes time here but what a script or a policy says: a delay, a backoff, a fault, a timeout.
+
+use super::CaseResult;
+use super::compare::{self, Observed};
+use super::world::{self, Case, World};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pointsman::exchange::{Attempt, Exchange, Failure, Step};
+use pointsman::head::{RequestHead, ResponseHead};
+use pointsman::mesh::Locality;
+use pointsman::policy::{Connection, ConnectionVerdict, Policy};
+use pointsman::time::Timestamp;
+use pointsman::{Engine, Resources};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What each case of a world came to.
+pub fn run(world: &World) -> Vec<CaseResult> {
+    let mut simulation = match Simulation::new(world) {
+        Ok(simulation) => simulation,
+        Err(error) => {
+            let all = world.cases.iter();
+            return all.map(|case| CaseResult { case: case.name.clone(), differences: vec![error.clone()] }).collect();
+        }
+    };
+    let mut results = Vec::new();
+    let mut plain: Vec<(String, Observed)> = Vec::new();
+    for case in &world.cases {
+        let seen = simulation.case(case);
+        let expect = &case.expect;
+        let differences = if let Some(shares) = &expect.shares {
+            compare::share_differences(shares, &seen)
+        } else if let Some(outcomes) = &expect.outcomes {
+            compare::outcome_differences(outcomes, &seen)
+        } else {
+            seen.first().map(|one| compare::differences(expect, one)).unwrap_or_default()
+        };
+        results.push(CaseResult { case: case.name.clone(), differences });
+        plain.extend(seen.into_iter().map(|one| (case.name.clone(), one)));
+    }
+    for spread in &world.spread {
+        let group: Vec<Observed> = (0..spread.of)
+            .filter_map(|index| {
+                let name = format!("{} {index}", spread.cases);
+                plain.iter().find(|(case, _)| *case == name).map(|(_, seen)| seen.clone())
+            })
+            .collect();
+        let differences = compare::spread_difference(&spread.picks, &group).into_iter().collect();
+        results.push(CaseResult { case: format!("{} (spread)", spread.cases), differences });
+    }
+    results
+}
+
+struct Simulation {
+    engine: Engine,
+    draws: Draws,
+    now: Timestamp,
+}
+
+/// splitmix64: small, seeded, and good enough for shares.
+struct Draws(u64);
+
+impl pointsman::entropy::Draws for Draws {
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Simulation {
+    fn new(world: &World) -> Result<Simulation, String> {
+        let resources = Resources::from_yaml(&world.resources).map_err(|error| format!("resources: {error}"))?;
+        let compiled = Policy::compile(&resources, &world.file.mesh, &world.file.client);
+        let now = Timestamp::from_millis(1_000_000);
+        let engine = Engine::new_at(compiled.policy, now);
+        Ok(Simulation { engine, draws: Draws(0x5eed), now })
+    }
+
+    fn case(&mut self, case: &Case) -> Vec<Observed> {
+        let seen = match (&case.request, &case.connection) {
+            (Some(request), _) => {
+                if let Some(parallel) = case.parallel {
+                    self.requests(request, parallel)
+                } else {
+                    (0..case.times.unwrap_or(1)).flat_map(|_| self.requests(request, 1)).collect()
+                }
+            }
+            (None, Some(connection)) => {
+                (0..case.times.unwrap_or(1)).map(|_| self.connection(connection)).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        self.now = self.now + Duration::from_millis(case.then_wait_ms + 1);
+        seen
+    }
+
+    /// `parallel` requests that begin at the same time.
+    fn requests(&mut self, request: &world::Request, parallel: u32) -> Vec<Observed> {
+        let script = script(&request.script);
+        let mut live: Vec<Live> = (0..parallel)
+            .map(|_| {
+                let exchange = self.engine.begin(head(request), self.now, &mut self.draws);
+                Live::new(exchange, script.clone(), self.now)
+            })
+            .collect();
+        loop {
+            // One that ends may make room for one that waits: go round until nothing moves.
+            let mut moved = true;
+            while moved {
+                moved = false;
+                for one in &mut live {
+                    moved |= one.advance(self.now, &mut self.draws);
+                }
+            }
+            match live.iter().filter(|one| !one.done).map(Live::next_event).min() {
+                None => break,
+                Some(next) if next == Timestamp::MAX => {
+                    live.iter_mut().filter(|one| !one.done).for_each(|one| one.seen.outcome = "stuck".into());
+                    break;
+                }
+                Some(next) => self.now = self.now.max(next),
+            }
+        }
+        live.into_iter().map(|one| one.seen).collect()
+    }
+
+    fn connection(&mut self, connection: &world::Connection) -> Observed {
+        todo_connection(self, connection)
+    }
+}
+
+/// One request under way.
+struct Live {
+    exchange: Exchange,
+    script: VecDeque<Scripted>,
+    started: Timestamp,
+    /// When to look again, as the exchange asked.
+    wait: Timestamp,
+    /// What the upstream of the attempt under way will do, and when.
+    coming: Option<(Timestamp, Scripted)>,
+    seen: Observed,
+    done: bool,
+}
+
+/// What an upstream does with one attempt.
+#[derive(Clone, Debug)]
+enum Scripted {
+    Reset,
+    Answer { status: u16, headers: Vec<(String, String)>, delay: Duration },
+}
+
+/// `200,reset,delay:300,grpc:14,h:NAME=VALUE:STATUS`: one step for each attempt, the last one repeating.
+fn script(text: &str) -> VecDeque<Scripted> {
+    let answer = |status, headers, delay| Scripted::Answer { status, headers, delay: Duration::from_millis(delay) };
+    let steps: VecDeque<Scripted> = text
+        .split(',')
+        .filter(|step| !step.is_empty())
+        .map(|step| match step.split_once(':') {
+            None if step == "reset" => Scripted::Reset,
+            None => answer(step.parse().unwrap_or(200), Vec::new(), 0),
+            Some(("delay", millis)) => answer(200, Vec::new(), millis.parse().unwrap_or(0)),
+            Some(("grpc", status)) => {
+                let headers = [("grpc-status", status), ("content-type", "application/grpc")];
+                answer(200, headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), 0)
+            }
+            Some((_, header)) => {
+                let (header, status) = header.rsplit_once(':').unwrap_or((header, "200"));
+                let (name, value) = header.split_once('=').unwrap_or((header, ""));
+                answer(status.parse().unwrap_or(200), vec![(name.to_owned(), value.to_owned())], 0)
+            }
+        })
+        .collect();
+    if steps.is_empty() { VecDeque::from([answer(200, Vec::new(), 0)]) } else { steps }
+}
+
+/// Each character of the case stands for one byte.
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The request as it came over the wire.
+fn head(request: &world::Request) -> RequestHead {
+    let method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET);
+    let mut head = RequestHead::new(method, request.port, request.authority.clone(), request.path.clone());
+    for (name, value) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        // A codec drops the spaces around a value.
+        let value = HeaderValue::from_bytes(bytes(value).trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            head.headers.append(name, value);
+        }
+    }
+    head.remote = Some(([127, 0, 0, 1], 40_000).into());
+    head.local = Some(([127, 0, 0, 1], request.port).into());
+    head
+}
+
+/// Header lines as the cases list them, less what they leave out.
+fn lines(headers: &HeaderMap, hide: impl Fn(&str, &[u8]) -> bool) -> Vec<(String, String)> {
+    let shown = headers.iter().filter(|(name, value)| !hide(name.as_str(), value.as_bytes()));
+    shown.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect()
+}
+
+fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    const HOP_BY_HOP: &[&str] = &["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    lines(headers, |name, _| {
+        HOP_BY_HOP.contains(&name)
+            || name == "content-length"
+            || name == "x-request-id"
+            || name.starts_with("x-forwarded-")
+            || name.starts_with("x-envoy-")
+    })
+}
+
+fn client_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    lines(headers, |name, value| {
+        matches!(name, "date" | "server" | "content-length" | "connection")
+            || (name == "x-upstream" && value == b"original")
+            || (name.starts_with("x-envoy-") && name != "x-envoy-ratelimited")
+    })
+}
