@@ -1,0 +1,123 @@
+//! Tests the conditions of a route on a request.
+//!
+//! A header may stand on several lines; each value is tested on its own, and one that matches is enough (Envoy 1.39 and
+//! later). `withoutHeaders` turns that round, and reads a missing header as empty. Of a query parameter only the first
+//! occurrence counts, and nothing in it is decoded.
+
+use super::{HeaderField, HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use crate::head::Request;
+
+/// A request with its normalised path, cut into what conditions look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) request: &'a Request<'a>,
+    /// Path and query, normalised.
+    pub(crate) full_path: &'a str,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn path(&self) -> &'a str {
+        self.full_path.split_once('?').map_or(self.full_path, |(path, _)| path)
+    }
+
+    pub(crate) fn query(&self) -> &'a str {
+        self.full_path.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The first value of a query parameter.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
+        let (_, query) = self.full_path.split_once('?')?;
+        query
+            .split('&')
+            .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// The first condition of a route that does not hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failed<'r> {
+    Path(&'r PathMatch),
+    Header(&'r HeaderMatch),
+    Query(&'r QueryMatch),
+}
+
+impl RouteMatch {
+    /// Tests all conditions; the first that does not hold is told.
+    pub(crate) fn test(&self, subject: &Subject<'_>) -> Result<(), Failed<'_>> {
+        if !self.path.holds(subject.path()) {
+            return Err(Failed::Path(&self.path));
+        }
+        if let Some(failed) = self.headers.iter().find(|condition| !condition.holds(subject)) {
+            return Err(Failed::Header(failed));
+        }
+        if let Some(failed) = self.query.iter().find(|condition| !condition.holds(subject)) {
+            return Err(Failed::Query(failed));
+        }
+        Ok(())
+    }
+}
+
+impl PathMatch {
+    pub(crate) fn holds(&self, path: &str) -> bool {
+        match self {
+            PathMatch::Any => true,
+            PathMatch::Exact { value, ignore_case: false } => path == &**value,
+            PathMatch::Exact { value, ignore_case: true } => path.eq_ignore_ascii_case(value),
+            PathMatch::Prefix { value, ignore_case: false } => path.starts_with(&**value),
+            PathMatch::Prefix { value, ignore_case: true } => path
+                .as_bytes()
+                .get(..value.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(value.as_bytes())),
+            PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
+        }
+    }
+}
+
+impl HeaderMatch {
+    pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
+        let request = subject.request;
+        let one = |value: &str| self.verdict(true, self.value.holds(value.as_bytes()));
+        match &self.field {
+            HeaderField::Method => one(request.method),
+            HeaderField::Scheme => one(request.scheme),
+            HeaderField::Authority => one(request.authority),
+            HeaderField::Path => one(subject.full_path),
+            HeaderField::Never(_) => self.verdict(false, false),
+            HeaderField::Name(name) => {
+                let mut values = request.headers.get_all(name).iter().peekable();
+                let present = values.peek().is_some();
+                self.verdict(present, values.any(|value| self.value.holds(value.as_bytes())))
+            }
+        }
+    }
+
+    fn verdict(&self, present: bool, matched: bool) -> bool {
+        if !self.without {
+            return present && matched;
+        }
+        match (&self.value, present) {
+            (ValueMatch::Present, present) => !present,
+            (_, true) => !matched,
+            (value, false) => !value.holds(b""),
+        }
+    }
+}
+
+impl QueryMatch {
+    pub(crate) fn holds(&self, subject: &Subject<'_>) -> bool {
+        subject.parameter(&self.name).is_some_and(|value| self.value.holds(value.as_bytes()))
+    }
+}
+
+impl ValueMatch {
+    pub(crate) fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            ValueMatch::Present => true,
+            ValueMatch::Exact(wanted) => value == &**wanted,
+            ValueMatch::Prefix(wanted) => value.starts_with(wanted),
+            ValueMatch::Regex(pattern) => pattern.is_match(value),
+        }
+    }
+}
