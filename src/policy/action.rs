@@ -317,6 +317,8 @@ pub enum HashKey {
     },
     /// The client's address.
     SourceIp,
+    /// `:path`, `:method` or `:authority`.
+    PseudoHeader(Arc<str>),
     /// A query parameter.
     QueryParameter(Arc<str>),
 }
