@@ -7,9 +7,10 @@ use super::hosts;
 use crate::mesh::MeshConfig;
 use crate::policy::{
     Abort, AbortStatus, Action, Cors, Delay, DirectResponse, Fault, Forward, Fraction, HeaderOperations, Mirror,
-    PathRewrite, Redirect, RedirectPath, RetryOn, RetryPolicy, Target, ValueMatch, ValueTemplate, WeightedDestination,
+    PathRewrite, Redirect, RedirectPath, RetryOn, RetryPolicy, Target, ValueMatch, WeightedDestination,
 };
 use crate::resource::{self, HttpRoute, Percent, RedirectPortSelection, StringMatch, UnmatchedPreflights};
+use crate::transform::ValueTemplate;
 use http::{HeaderName, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;

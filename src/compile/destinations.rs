@@ -4,13 +4,12 @@
 //! rule is looked for in the client's namespace, then in the service's, then in the root namespace; in each, the most
 //! specific host counts alone.
 
-use super::hosts;
-use super::report::{NoteCode, Report};
+use super::report::Report;
 use crate::mesh::{Mesh, Protocol, Service, Viewpoint};
 use crate::policy::{ClusterName, Destination, DestinationId, HashKey, Target};
 use crate::resource::{ConsistentHashLb, DestinationRule, LoadBalancerSettings, Subset, TrafficPolicy};
 use http::HeaderName;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Every destination of a viewpoint, by name.

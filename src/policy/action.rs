@@ -1,5 +1,7 @@
 //! What a route does, with everything that could be worked out before the first request.
 
+use crate::transform::ValueTemplate;
+
 use super::{DestinationId, Pattern, RetryOn, RouteMatch, ValueMatch};
 use http::{HeaderName, StatusCode};
 use std::sync::Arc;
@@ -127,13 +129,6 @@ impl HeaderOperations {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
-}
-
-/// A header value as written, with Envoy's `%COMMAND%`s. Parsed when compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueTemplate {
-    /// As written.
-    pub(crate) source: Box<str>,
 }
 
 /// What becomes of the path (the query stays).

@@ -8,16 +8,20 @@ mod decision;
 mod destination;
 mod flags;
 mod matcher;
+mod matching;
+mod normalize;
+mod pattern;
 mod retry_on;
 mod spec;
+mod table;
 
 pub use action::*;
 pub use decision::*;
 pub use destination::*;
 pub use flags::*;
 pub use matcher::*;
+pub use normalize::BadPath;
+pub(crate) use pattern::Pattern;
 pub use retry_on::*;
 pub(crate) use spec::*;
-
-/// A compiled regular expression that matches whole values.
-pub(crate) type Pattern = regex::bytes::Regex;
+pub use table::*;

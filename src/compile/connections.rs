@@ -1,0 +1,325 @@
+//! TLS and TCP routes: filter chains for connections that are not HTTP.
+
+use super::actions::{self, Place};
+use super::{Compiler, KIND, NoteCode, Source, gateway_name, hosts, server_hosts};
+use crate::mesh::{GatewayServer, Labels, Service, ServicePort};
+use crate::policy::{ChainSpec, ConnectionPortSpec, HeaderOperations, Origin, UnknownConnection, WeightedDestination};
+use crate::resource::RouteDestination;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Does an HTTP route apply to the server: HTTP in the clear, or HTTPS that ends at the gateway?
+pub(super) fn is_http_server(server: &GatewayServer) -> bool {
+    server.port.protocol.is_http() || (server.port.protocol == crate::mesh::Protocol::Https && ends_tls(server))
+}
+
+/// Does TLS end at the server?
+pub(super) fn ends_tls(server: &GatewayServer) -> bool {
+    server.tls.as_ref().is_some_and(|tls| !matches!(tls.mode.as_str(), "" | "PASSTHROUGH" | "AUTO_PASSTHROUGH"))
+}
+
+/// The static conditions that TLS and TCP blocks share.
+struct Static<'r> {
+    port: u32,
+    gateways: &'r [String],
+    source_labels: &'r Labels,
+    source_namespace: &'r str,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn connections(&mut self, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+        match self.viewpoint.as_gateway() {
+            Some(gateway) => self.gateway_connections(gateway, sources),
+            None => self.mesh_connections(sources),
+        }
+    }
+
+    fn holds(&self, conditions: &Static<'_>, namespace: &str, port: u16) -> bool {
+        let labels = &self.viewpoint.labels;
+        let of_role = conditions.gateways.is_empty()
+            || conditions.gateways.iter().any(|gateway| gateway_name(gateway, namespace) == self.role());
+        let of_port = conditions.port == 0 || conditions.port == u32::from(port);
+        // A gateway does not look at who is behind the connection.
+        let of_source = self.role() != "mesh"
+            || (conditions.source_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+                && (conditions.source_namespace.is_empty() || conditions.source_namespace == self.viewpoint.namespace));
+        of_role && of_port && of_source
+    }
+
+    fn chain(
+        &self,
+        source: &Source<'_>,
+        rule: usize,
+        block: Option<usize>,
+        route: &[RouteDestination],
+        port: u16,
+    ) -> ChainSpec {
+        let place = Place {
+            destinations: &self.destinations,
+            config: &self.mesh.mesh_config,
+            namespace: source.namespace,
+            port,
+            gateway: true,
+            tls: false,
+        };
+        let several = route.len() > 1;
+        let destinations = route
+            .iter()
+            .filter(|entry| !several || entry.weight > 0)
+            .filter_map(|entry| Some((entry.weight, entry.destination.as_ref()?)))
+            .map(|(weight, destination)| plain(u64::try_from(weight).unwrap_or(0), actions::target(destination, &place)))
+            .collect();
+        let resource = Arc::clone(&source.name);
+        ChainSpec {
+            name: Arc::clone(&source.name),
+            origin: Origin::Rule { resource, rule, block, delegate: None },
+            subnets: Vec::new(),
+            server_names: Vec::new(),
+            destinations,
+        }
+    }
+
+    fn subnets(&mut self, source: &Source<'_>, path: &str, written: &[String]) -> Vec<IpNet> {
+        let mut nets = Vec::new();
+        for text in written {
+            let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+            match net {
+                Ok(net) => nets.push(net),
+                Err(_) => {
+                    let message = format!("`{text}` is not an address or a subnet");
+                    self.report.note(KIND, &source.name, path, NoteCode::Invalid, message);
+                }
+            }
+        }
+        nets
+    }
+
+    /// One service, one port: chains of the resources that have its host, and its own.
+    fn mesh_connections(&mut self, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+        let mesh = self.mesh;
+        let mut by_port: BTreeMap<u16, Vec<(&Service, &ServicePort)>> = BTreeMap::new();
+        for service in &mesh.services {
+            for port in &service.ports {
+                let other = !port.protocol.is_http() && port.protocol != crate::mesh::Protocol::Udp;
+                if other {
+                    by_port.entry(port.number).or_default().push((service, port));
+                }
+            }
+        }
+        let mut specs = Vec::new();
+        for (number, services) in by_port {
+            let mut chains = Vec::new();
+            for (service, port) in services {
+                let own: Vec<IpNet> =
+                    service.address.iter().filter_map(|address| address.parse::<std::net::IpAddr>().ok()).map(IpNet::from).collect();
+                if port.protocol.is_tls() {
+                    self.tls_chains(sources, service, number, &own, &mut chains);
+                } else {
+                    self.tcp_chains(sources, service, number, &own, &mut chains);
+                }
+            }
+            specs.push(ConnectionPortSpec { port: number, chains, unknown: UnknownConnection::PassThrough });
+        }
+        specs
+    }
+
+    fn own_chain(&self, service: &Service, port: u16) -> ChainSpec {
+        ChainSpec {
+            name: service.host.as_str().into(),
+            origin: Origin::Service { host: service.host.as_str().into() },
+            subnets: Vec::new(),
+            server_names: Vec::new(),
+            destinations: vec![plain(1, self.destinations.resolve(&service.host, port, ""))],
+        }
+    }
+
+    fn tls_chains(
+        &mut self,
+        sources: &[Source<'_>],
+        service: &Service,
+        port: u16,
+        own: &[IpNet],
+        chains: &mut Vec<ChainSpec>,
+    ) {
+        let mut any = false;
+        for source in sources.iter().filter(|source| covers(source, service)) {
+            for (rule_index, rule) in source.resource.spec.tls.iter().enumerate() {
+                if rule.route.is_empty() {
+                    continue;
+                }
+                for (index, block) in rule.r#match.iter().enumerate() {
+                    let conditions = Static {
+                        port: block.port,
+                        gateways: &block.gateways,
+                        source_labels: &block.source_labels,
+                        source_namespace: &block.source_namespace,
+                    };
+                    if !self.holds(&conditions, source.namespace, port) {
+                        continue;
+                    }
+                    any = true;
+                    let path = format!("tls[{rule_index}].match[{index}].destinationSubnets");
+                    let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                    let written = self.subnets(source, &path, &block.destination_subnets);
+                    chain.subnets = if written.is_empty() { own.to_vec() } else { written };
+                    chain.server_names = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+                    push_new(chains, chain);
+                }
+            }
+        }
+        if !any {
+            let mut chain = self.own_chain(service, port);
+            chain.subnets = own.to_vec();
+            if own.is_empty() {
+                chain.server_names = vec![service.host.to_ascii_lowercase().into()];
+            }
+            push_new(chains, chain);
+        }
+    }
+
+    fn tcp_chains(
+        &mut self,
+        sources: &[Source<'_>],
+        service: &Service,
+        port: u16,
+        own: &[IpNet],
+        chains: &mut Vec<ChainSpec>,
+    ) {
+        for source in sources.iter().filter(|source| covers(source, service)) {
+            for (rule_index, rule) in source.resource.spec.tcp.iter().enumerate() {
+                if rule.route.is_empty() {
+                    continue;
+                }
+                if rule.r#match.is_empty() {
+                    let mut chain = self.chain(source, rule_index, None, &rule.route, port);
+                    chain.subnets = own.to_vec();
+                    push_new(chains, chain);
+                    return;
+                }
+                for (index, block) in rule.r#match.iter().enumerate() {
+                    let conditions = Static {
+                        port: block.port,
+                        gateways: &block.gateways,
+                        source_labels: &block.source_labels,
+                        source_namespace: &block.source_namespace,
+                    };
+                    if !self.holds(&conditions, source.namespace, port) {
+                        continue;
+                    }
+                    let path = format!("tcp[{rule_index}].match[{index}].destinationSubnets");
+                    let written = self.subnets(source, &path, &block.destination_subnets);
+                    let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                    let terminal = written.is_empty();
+                    chain.subnets = if terminal { own.to_vec() } else { written };
+                    push_new(chains, chain);
+                    if terminal {
+                        return;
+                    }
+                }
+            }
+        }
+        let mut chain = self.own_chain(service, port);
+        chain.subnets = own.to_vec();
+        push_new(chains, chain);
+    }
+
+    fn gateway_connections(&mut self, gateway: &str, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+        let gateway_namespace = gateway.split('/').next().unwrap_or_default();
+        let servers: Vec<GatewayServer> = self.mesh.gateway_servers.clone().unwrap_or_default();
+        let mut specs: BTreeMap<u16, ConnectionPortSpec> = BTreeMap::new();
+        for server in servers.iter().filter(|server| !is_http_server(server)) {
+            let port = server.port.number;
+            let mut chains: Vec<ChainSpec> = Vec::new();
+            let passthrough = server.port.protocol.is_tls() && !ends_tls(server);
+            for source in sources {
+                let of_server = server_hosts(server, gateway_namespace, source.namespace);
+                if !of_server.iter().any(|host| source.hosts.iter().any(|own| hosts::overlap(host, own))) {
+                    continue;
+                }
+                if passthrough {
+                    self.gateway_tls(source, port, &mut chains);
+                } else if chains.is_empty() {
+                    self.gateway_tcp(source, port, &mut chains);
+                }
+            }
+            let spec = specs.entry(port).or_insert_with(|| ConnectionPortSpec {
+                port,
+                chains: Vec::new(),
+                unknown: UnknownConnection::Close,
+            });
+            spec.chains.extend(chains);
+        }
+        specs.into_values().collect()
+    }
+
+    fn gateway_tls(&mut self, source: &Source<'_>, port: u16, chains: &mut Vec<ChainSpec>) {
+        for (rule_index, rule) in source.resource.spec.tls.iter().enumerate() {
+            for (index, block) in rule.r#match.iter().enumerate() {
+                let conditions = Static {
+                    port: block.port,
+                    gateways: &block.gateways,
+                    source_labels: &block.source_labels,
+                    source_namespace: &block.source_namespace,
+                };
+                if rule.route.is_empty() || !self.holds(&conditions, source.namespace, port) {
+                    continue;
+                }
+                let names: Vec<Box<str>> = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+                let taken = |name: &Box<str>| chains.iter().any(|chain| chain.server_names.contains(name));
+                if names.iter().any(taken) {
+                    let path = format!("tls[{rule_index}].match[{index}]");
+                    let message = "an earlier block has one of its server names";
+                    self.report.note(KIND, &source.name, path, NoteCode::Shadowed, message);
+                    continue;
+                }
+                let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                chain.server_names = names;
+                chains.push(chain);
+            }
+        }
+    }
+
+    fn gateway_tcp(&mut self, source: &Source<'_>, port: u16, chains: &mut Vec<ChainSpec>) {
+        for (rule_index, rule) in source.resource.spec.tcp.iter().enumerate() {
+            if rule.route.is_empty() {
+                continue;
+            }
+            let block = rule.r#match.iter().position(|block| {
+                let conditions = Static {
+                    port: block.port,
+                    gateways: &block.gateways,
+                    source_labels: &block.source_labels,
+                    source_namespace: &block.source_namespace,
+                };
+                self.holds(&conditions, source.namespace, port)
+            });
+            if rule.r#match.is_empty() || block.is_some() {
+                let chain = self.chain(source, rule_index, block, &rule.route, port);
+                chains.push(chain);
+                return;
+            }
+        }
+    }
+}
+
+fn plain(weight: u64, target: crate::policy::Target) -> WeightedDestination {
+    WeightedDestination {
+        weight,
+        target,
+        request_headers: HeaderOperations::default(),
+        response_headers: HeaderOperations::default(),
+        host_rewrite: None,
+    }
+}
+
+fn covers(source: &Source<'_>, service: &Service) -> bool {
+    source.hosts.iter().any(|host| hosts::overlap(host, &service.host))
+}
+
+/// Of chains with the same conditions the first stays.
+fn push_new(chains: &mut Vec<ChainSpec>, chain: ChainSpec) {
+    if !chains.iter().any(|known| known.subnets == chain.subnets && known.server_names == chain.server_names) {
+        chains.push(chain);
+    }
+}

@@ -1,0 +1,570 @@
+//! From resources and a mesh to a policy, for one viewpoint.
+//!
+//! Everything that is the same for all of a viewpoint's requests is worked out here: which resources it sees, who owns a
+//! host, which rules can hold on a port, what a delegate adds, what a destination's settings are. What falls by the way is
+//! in the [`Report`]. The order of the input does not matter: resources are sorted by age, name and namespace first.
+
+mod actions;
+mod connections;
+mod delegate;
+mod destinations;
+mod hosts;
+mod locality;
+mod matches;
+mod report;
+mod rules;
+mod settings;
+
+pub use report::{Note, NoteCode, Report};
+
+use crate::mesh::{GatewayServer, Mesh, OutboundTrafficPolicy, Service, Viewpoint};
+use crate::policy::{
+    Action, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, UnknownHost,
+    VirtualHostSpec, WeightedDestination,
+};
+use crate::resource::{HttpMatchRequest, HttpRoute, ObjectMeta, Resources, VirtualService};
+use destinations::DestinationIndex;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+const KIND: &str = "VirtualService";
+
+/// A policy, and what did not make it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Compiled {
+    /// The policy.
+    pub policy: Policy,
+    /// What did not make it, and why.
+    pub report: Report,
+}
+
+impl Policy {
+    /// Compiles what a viewpoint sees of resources and mesh. Never fails: what cannot be carried out is in the report, and
+    /// takes nothing else with it.
+    pub fn compile(resources: &Resources, mesh: &Mesh, viewpoint: &Viewpoint) -> Compiled {
+        let mut report = Report::default();
+        let destinations = DestinationIndex::new(&resources.destination_rules, mesh, viewpoint, &mut report);
+        let mut compiler = Compiler { mesh, viewpoint, destinations, report };
+        let sources = compiler.sources(&resources.virtual_services);
+        let ports = match viewpoint.as_gateway() {
+            Some(gateway) => compiler.gateway_ports(gateway, &sources),
+            None => compiler.mesh_ports(&sources),
+        };
+        let connections = compiler.connections(&sources);
+        let Compiler { destinations, mut report, .. } = compiler;
+        report.finish();
+        let spec = PolicySpec {
+            ports,
+            connections,
+            destinations: destinations.into_destinations(),
+            normalization: mesh.mesh_config.path_normalization,
+        };
+        Compiled { policy: Policy::new(spec), report }
+    }
+}
+
+/// A resource's namespace; `default` where the document does not say one.
+fn namespace(metadata: &ObjectMeta) -> &str {
+    if metadata.namespace.is_empty() { "default" } else { &metadata.namespace }
+}
+
+fn qualified(metadata: &ObjectMeta) -> String {
+    format!("{}/{}", namespace(metadata), metadata.name)
+}
+
+/// Older first, then by name, then by namespace. A resource without a time is older than every other.
+fn by_age(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
+    (&a.creation_timestamp, &a.name, namespace(a)).cmp(&(&b.creation_timestamp, &b.name, namespace(b)))
+}
+
+/// `gw`, `./gw`, `gw.ns.svc.cluster.local`: all become `ns/gw`. `mesh` stays.
+fn gateway_name(written: &str, namespace: &str) -> String {
+    if written == "mesh" {
+        return written.to_owned();
+    }
+    if let Some(name) = written.strip_prefix("./") {
+        return format!("{namespace}/{name}");
+    }
+    if written.contains('/') {
+        return written.to_owned();
+    }
+    let mut parts = written.split('.');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(own)) => format!("{own}/{name}"),
+        _ => format!("{namespace}/{written}"),
+    }
+}
+
+/// A VirtualService that the viewpoint sees and is bound to, with its delegates filled in.
+struct Source<'r> {
+    name: Arc<str>,
+    namespace: &'r str,
+    hosts: Vec<String>,
+    rules: Vec<SourceRule>,
+    resource: &'r VirtualService,
+}
+
+/// One rule, its own or a delegate's.
+struct SourceRule {
+    rule: HttpRoute,
+    /// Which of the root's rules.
+    index: usize,
+    delegate: Option<(Arc<str>, usize)>,
+    /// The namespace that its short names belong to.
+    namespace: String,
+}
+
+struct Compiler<'a> {
+    mesh: &'a Mesh,
+    viewpoint: &'a Viewpoint,
+    destinations: DestinationIndex<'a>,
+    report: Report,
+}
+
+/// The namespaces that a resource is exported to.
+fn export_set<'r>(written: &'r [String], default: &'r [String]) -> Vec<&'r str> {
+    let set = if written.is_empty() { default } else { written };
+    if set.is_empty() { vec!["*"] } else { set.iter().map(String::as_str).collect() }
+}
+
+fn exports_to(set: &[&str], own: &str, namespace: &str) -> bool {
+    set.contains(&"*") || set.iter().any(|entry| *entry == namespace || (*entry == "." && own == namespace))
+}
+
+impl<'a> Compiler<'a> {
+    fn role(&self) -> &'a str {
+        self.viewpoint.as_gateway().unwrap_or("mesh")
+    }
+
+    fn export_set<'r>(&'r self, service: &'r VirtualService) -> Vec<&'r str> {
+        export_set(&service.spec.export_to, &self.mesh.mesh_config.default_virtual_service_export_to)
+    }
+
+    /// What the viewpoint sees and is bound to, in order of precedence: private, exported by name, public; each by age.
+    fn sources<'r>(&mut self, services: &'r [VirtualService]) -> Vec<Source<'r>> {
+        let mut delegates: HashMap<String, &'r VirtualService> = HashMap::new();
+        let mut sorted: Vec<&'r VirtualService> = services.iter().collect();
+        sorted.sort_by(|a, b| by_age(&a.metadata, &b.metadata));
+        for service in sorted.iter().filter(|service| service.spec.hosts.is_empty()) {
+            delegates.entry(qualified(&service.metadata)).or_insert(service);
+        }
+        let mut named = HashSet::new();
+        let mut found: Vec<(u8, Source<'r>)> = Vec::new();
+        for service in sorted.iter().filter(|service| !service.spec.hosts.is_empty()) {
+            let own = namespace(&service.metadata);
+            let name = qualified(&service.metadata);
+            named.extend(service.spec.http.iter().filter_map(|rule| rule.delegate.as_ref()).map(|delegate| {
+                let namespace = if delegate.namespace.is_empty() { own } else { &delegate.namespace };
+                format!("{namespace}/{}", delegate.name)
+            }));
+            let exported = self.export_set(service);
+            if !exports_to(&exported, own, &self.viewpoint.namespace) {
+                let message = format!("it is not exported to namespace `{}`", self.viewpoint.namespace);
+                self.report.note(KIND, &name, "exportTo", NoteCode::NotExported, message);
+                continue;
+            }
+            let rank = if exported.contains(&"*") {
+                2
+            } else if own == self.viewpoint.namespace {
+                0
+            } else {
+                1
+            };
+            let bound = match service.spec.gateways.as_slice() {
+                [] => self.role() == "mesh",
+                gateways => gateways.iter().any(|gateway| gateway_name(gateway, own) == self.role()),
+            };
+            if !bound {
+                let message = format!("it is not bound to `{}`", self.role());
+                self.report.note(KIND, &name, "gateways", NoteCode::NotBound, message);
+                continue;
+            }
+            let domain = &self.mesh.mesh_config.cluster_domain;
+            let hosts = service.spec.hosts.iter().map(|host| hosts::expand(host, own, domain)).collect();
+            let rules = self.rules(service, &name, own, &delegates);
+            let source = Source { name: name.into(), namespace: own, hosts, rules, resource: service };
+            found.push((rank, source));
+        }
+        for name in delegates.keys().filter(|name| !named.contains(*name)) {
+            let message = "it has no hosts, and no VirtualService delegates to it";
+            self.report.note(KIND, name, "", NoteCode::DelegateUnused, message);
+        }
+        found.sort_by_key(|(rank, _)| *rank);
+        found.into_iter().map(|(_, source)| source).collect()
+    }
+
+    /// A resource's rules, with those of its delegates in their place.
+    fn rules(
+        &mut self,
+        service: &VirtualService,
+        name: &str,
+        own: &str,
+        delegates: &HashMap<String, &VirtualService>,
+    ) -> Vec<SourceRule> {
+        let mut rules = Vec::new();
+        for (index, rule) in service.spec.http.iter().enumerate() {
+            let Some(reference) = &rule.delegate else {
+                rules.push(SourceRule { rule: rule.clone(), index, delegate: None, namespace: own.to_owned() });
+                continue;
+            };
+            let path = format!("http[{index}].delegate");
+            let target_namespace = if reference.namespace.is_empty() { own } else { &reference.namespace };
+            let target = format!("{target_namespace}/{}", reference.name);
+            let Some(delegate) = delegates.get(&target) else {
+                let message = format!("there is no VirtualService `{target}` without hosts");
+                self.report.note(KIND, name, path, NoteCode::DelegateMissing, message);
+                continue;
+            };
+            if !exports_to(&self.export_set(delegate), target_namespace, own) {
+                let message = format!("`{target}` is not exported to namespace `{own}`");
+                self.report.note(KIND, name, path, NoteCode::DelegateHidden, message);
+                continue;
+            }
+            for (inner_index, inner) in delegate.spec.http.iter().enumerate() {
+                match delegate::merge(rule, inner) {
+                    Some(merged) => rules.push(SourceRule {
+                        rule: merged,
+                        index,
+                        delegate: Some((target.as_str().into(), inner_index)),
+                        namespace: target_namespace.to_owned(),
+                    }),
+                    None => {
+                        let message = format!("its conditions contradict those of `http[{index}]` of `{name}`");
+                        let path = format!("http[{inner_index}]");
+                        self.report.note(KIND, &target, path, NoteCode::DelegateConflict, message);
+                    }
+                }
+            }
+        }
+        rules
+    }
+
+    /// Does a block hold for this viewpoint and port, as far as that is known without a request?
+    fn holds_statically(&self, block: &HttpMatchRequest, namespace: &str, port: u16) -> bool {
+        if block.port != 0 && block.port != u32::from(port) {
+            return false;
+        }
+        if !block.gateways.is_empty() {
+            return block.gateways.iter().any(|gateway| gateway_name(gateway, namespace) == self.role());
+        }
+        let labels = &self.viewpoint.labels;
+        block.source_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && (block.source_namespace.is_empty() || block.source_namespace == self.viewpoint.namespace)
+    }
+
+    /// The routes of a resource on a port, up to the first that takes everything.
+    fn routes(&mut self, source: &Source<'_>, port: u16, tls: bool) -> Vec<(Route, bool)> {
+        let mut routes = Vec::new();
+        let mut catch_all: Option<String> = None;
+        for entry in &source.rules {
+            let path = format!("http[{}]", entry.index);
+            if let Some(taken) = &catch_all {
+                let message = format!("`{taken}` takes every request before it");
+                self.report.note(KIND, &source.name, path, NoteCode::Shadowed, message);
+                continue;
+            }
+            let place = actions::Place {
+                destinations: &self.destinations,
+                config: &self.mesh.mesh_config,
+                namespace: &entry.namespace,
+                port,
+                gateway: self.role() != "mesh",
+                tls,
+            };
+            let (action, response_headers) = match actions::action(&entry.rule, &place) {
+                Ok(done) => done,
+                Err(message) => {
+                    self.report.note(KIND, &source.name, path, NoteCode::Invalid, message);
+                    continue;
+                }
+            };
+            let blocks: Vec<Option<&HttpMatchRequest>> = match entry.rule.r#match.as_slice() {
+                [] => vec![None],
+                blocks => blocks.iter().map(Some).collect(),
+            };
+            for (index, block) in blocks.into_iter().enumerate() {
+                let path = format!("{path}.match[{index}]");
+                if let Some(taken) = &catch_all {
+                    let message = format!("`{taken}` takes every request before it");
+                    self.report.note(KIND, &source.name, path, NoteCode::Shadowed, message);
+                    continue;
+                }
+                if block.is_some_and(|block| !self.holds_statically(block, &entry.namespace, port)) {
+                    continue;
+                }
+                let matcher = match block.map(matches::route_match).transpose() {
+                    Ok(matcher) => matcher.unwrap_or_else(RouteMatch::default),
+                    Err(bad) => {
+                        let path = format!("{path}.{}", bad.field);
+                        self.report.note(KIND, &source.name, path, NoteCode::Invalid, bad.message);
+                        continue;
+                    }
+                };
+                let takes_all = block.is_none_or(matches::is_catch_all);
+                let name = match block.map(|block| block.name.as_str()) {
+                    Some(block) if !block.is_empty() => format!("{}.{block}", entry.rule.name),
+                    _ => entry.rule.name.clone(),
+                };
+                let origin = Origin::Rule {
+                    resource: Arc::clone(&source.name),
+                    rule: entry.index,
+                    block: block.map(|_| index),
+                    delegate: entry.delegate.clone(),
+                };
+                let route = Route {
+                    name: name.into(),
+                    origin,
+                    matcher,
+                    action: action.clone(),
+                    response_headers: response_headers.clone(),
+                };
+                routes.push((route, takes_all));
+                if takes_all {
+                    catch_all = Some(format!("http[{}]", entry.index));
+                }
+            }
+        }
+        routes
+    }
+
+    /// HTTP listeners of a workload: one for each port on which some service speaks HTTP.
+    fn mesh_ports(&mut self, sources: &[Source<'_>]) -> Vec<PortSpec> {
+        let ports: BTreeSet<u16> = self
+            .mesh
+            .services
+            .iter()
+            .flat_map(|service| &service.ports)
+            .filter(|port| port.protocol.is_http())
+            .map(|port| port.number)
+            .collect();
+        let mut used = vec![false; sources.len()];
+        let specs = ports.into_iter().map(|port| self.mesh_port(sources, port, &mut used)).collect();
+        for (source, used) in sources.iter().zip(used) {
+            if !used && !source.rules.is_empty() {
+                let message = "no listener has its hosts, or other resources own all of them, or no rule can hold";
+                self.report.note(KIND, &source.name, "hosts", NoteCode::HostTaken, message);
+            }
+        }
+        specs
+    }
+
+    fn mesh_port(&mut self, sources: &[Source<'_>], port: u16, used: &mut [bool]) -> PortSpec {
+        let speaks_http =
+            |service: &&Service| service.ports.iter().any(|own| own.number == port && own.protocol.is_http());
+        let services: Vec<&Service> = self.mesh.services.iter().filter(speaks_http).collect();
+        let registry: HashMap<String, &Service> =
+            services.iter().rev().map(|service| (service.host.to_ascii_lowercase(), *service)).collect();
+        // Ownership through wildcards looks at the hosts of all resources, whatever rules they have.
+        let owner = |service: &str| {
+            let all = sources.iter().flat_map(|source| &source.hosts);
+            all.filter(|host| hosts::overlap(host, service)).min_by(|a, b| hosts::by_specificity(a, b))
+        };
+        let mut wildcard_taken: HashSet<String> = HashSet::new();
+        let mut claimed: HashSet<String> = HashSet::new();
+        let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            let routes: Vec<Route> =
+                self.routes(source, port, false).into_iter().map(|(route, _)| route).collect();
+            if routes.is_empty() {
+                continue;
+            }
+            let mut owned: Vec<(String, Option<&Service>)> = Vec::new();
+            let mut extra: Vec<String> = Vec::new();
+            for host in &source.hosts {
+                let lower = host.to_ascii_lowercase();
+                if !hosts::is_wildcard(host) {
+                    match registry.get(&lower) {
+                        Some(service) => owned.push((lower, Some(service))),
+                        None => extra.push(lower),
+                    }
+                    continue;
+                }
+                let covered: Vec<&&Service> =
+                    services.iter().filter(|service| hosts::overlap(&lower, &service.host)).collect();
+                if covered.is_empty() {
+                    extra.push(lower);
+                    continue;
+                }
+                if !wildcard_taken.insert(host.clone()) {
+                    continue;
+                }
+                for service in covered {
+                    if owner(&service.host) == Some(host) {
+                        owned.push((service.host.to_ascii_lowercase(), Some(service)));
+                    }
+                }
+            }
+            // Hosts outside the registry stand on port 80, or where the same resource also has a service.
+            if port == 80 || !owned.is_empty() {
+                owned.extend(extra.into_iter().map(|host| (host, None)));
+            }
+            for (host, service) in owned {
+                if !claimed.insert(host.clone()) {
+                    continue;
+                }
+                used[index] = true;
+                let name = format!("{host}:{port}").into();
+                let spec = VirtualHostSpec { name, domains: vec![host.into()], routes: routes.clone() };
+                hosts_of.push((spec, service));
+            }
+        }
+        for service in &services {
+            let host = service.host.to_ascii_lowercase();
+            if !claimed.insert(host.clone()) {
+                continue;
+            }
+            let name = format!("{host}:{port}").into();
+            let routes = vec![self.default_route(service, port)];
+            hosts_of.push((VirtualHostSpec { name, domains: vec![host.into()], routes }, Some(service)));
+        }
+        let virtual_hosts = self.with_aliases(hosts_of);
+        let unknown_host = match self.mesh.mesh_config.outbound_traffic_policy {
+            OutboundTrafficPolicy::AllowAny => UnknownHost::PassThrough,
+            OutboundTrafficPolicy::RegistryOnly => UnknownHost::Refuse,
+        };
+        PortSpec { port, virtual_hosts, unknown_host, https_redirect: false }
+    }
+
+    /// Adds the names that services also answer to. A name belongs to the first that has it; a short name never takes
+    /// another service's full one.
+    fn with_aliases(&self, hosts_of: Vec<(VirtualHostSpec, Option<&Service>)>) -> Vec<VirtualHostSpec> {
+        let domain = &self.mesh.mesh_config.cluster_domain;
+        let full_names: HashSet<String> =
+            self.mesh.services.iter().map(|service| service.host.to_ascii_lowercase()).collect();
+        let mut seen: HashSet<Box<str>> = HashSet::new();
+        let mut finished = Vec::new();
+        for (mut spec, service) in hosts_of {
+            let host: Box<str> = spec.domains.first().cloned().unwrap_or_default();
+            let mut domains: Vec<Box<str>> = vec![host.clone()];
+            if let Some(service) = service {
+                if host.parse::<std::net::IpAddr>().is_err() {
+                    domains.push(format!("{host}.").into());
+                }
+                let short = hosts::short_names(&host, &self.viewpoint.namespace, domain);
+                domains.extend(short.into_iter().filter(|name| !full_names.contains(name)).map(Box::from));
+                if let Some(address) = service.address.as_deref().filter(|address| *address != "0.0.0.0") {
+                    let bracketed = address.contains(':') && !address.starts_with('[');
+                    domains.push(if bracketed { format!("[{address}]").into() } else { address.into() });
+                }
+            }
+            domains.retain(|domain| seen.insert(domain.clone()));
+            if !domains.is_empty() {
+                spec.domains = domains;
+                finished.push(spec);
+            }
+        }
+        finished
+    }
+
+    /// What a service has without a VirtualService: one route to itself.
+    fn default_route(&self, service: &Service, port: u16) -> Route {
+        let forward = Forward {
+            destinations: vec![WeightedDestination {
+                weight: 1,
+                target: self.destinations.resolve(&service.host, port, ""),
+                request_headers: HeaderOperations::default(),
+                response_headers: HeaderOperations::default(),
+                host_rewrite: None,
+            }],
+            total_weight: 1,
+            weighted: false,
+            request_headers: HeaderOperations::default(),
+            host_rewrite: None,
+            path_rewrite: crate::policy::PathRewrite::Keep,
+            fault: crate::policy::Fault::default(),
+            cors: None,
+            timeout: None,
+            retry: Some(actions::default_retry(true)),
+            mirrors: Vec::new(),
+            hash: self.destinations.service_hash_keys(&service.host, port),
+        };
+        Route {
+            name: "default".into(),
+            origin: Origin::Service { host: service.host.as_str().into() },
+            matcher: RouteMatch::default(),
+            action: Action::Forward(Box::new(forward)),
+            response_headers: HeaderOperations::default(),
+        }
+    }
+
+    /// HTTP listeners of a gateway: its servers' ports, with the routes of all resources put together by domain.
+    fn gateway_ports(&mut self, gateway: &str, sources: &[Source<'_>]) -> Vec<PortSpec> {
+        let gateway_namespace = gateway.split('/').next().unwrap_or_default();
+        let everything = [GatewayServer {
+            port: crate::mesh::ServicePort::new(80, "http", crate::mesh::Protocol::Http),
+            hosts: vec!["*".into()],
+            ..GatewayServer::default()
+        }];
+        let servers: &[GatewayServer] = self.mesh.gateway_servers.as_deref().unwrap_or(&everything);
+        let mut by_port: BTreeMap<u16, Vec<&GatewayServer>> = BTreeMap::new();
+        for server in servers.iter().filter(|server| connections::is_http_server(server)) {
+            by_port.entry(server.port.number).or_default().push(server);
+        }
+        let mut used = vec![false; sources.len()];
+        let mut specs = Vec::new();
+        for (port, servers) in by_port {
+            let tls = servers.iter().any(|server| connections::ends_tls(server));
+            let mut order: Vec<String> = Vec::new();
+            let mut merged: HashMap<String, Vec<(Route, bool)>> = HashMap::new();
+            for (index, source) in sources.iter().enumerate() {
+                let routes = self.routes(source, port, tls);
+                if routes.is_empty() {
+                    continue;
+                }
+                let mut domains: Vec<String> = Vec::new();
+                for server in &servers {
+                    let of_server = server_hosts(server, gateway_namespace, source.namespace);
+                    for server_host in &of_server {
+                        let common = source.hosts.iter().filter_map(|host| hosts::intersection(server_host, host));
+                        domains.extend(common.map(str::to_ascii_lowercase));
+                    }
+                }
+                let mut seen = HashSet::new();
+                domains.retain(|domain| seen.insert(domain.clone()));
+                for domain in domains {
+                    used[index] = true;
+                    if !merged.contains_key(&domain) {
+                        order.push(domain.clone());
+                    }
+                    merged.entry(domain).or_default().extend(routes.iter().cloned());
+                }
+            }
+            let mut virtual_hosts = Vec::new();
+            for domain in order {
+                let mut routes = merged.remove(&domain).unwrap_or_default();
+                // Catch-alls go last; what has the same kind keeps its order.
+                routes.sort_by_key(|(_, takes_all)| *takes_all);
+                virtual_hosts.push(VirtualHostSpec {
+                    name: format!("{domain}:{port}").into(),
+                    domains: vec![domain.into()],
+                    routes: routes.into_iter().map(|(route, _)| route).collect(),
+                });
+            }
+            let https_redirect = servers.iter().any(|server| server.tls.as_ref().is_some_and(|tls| tls.https_redirect));
+            specs.push(PortSpec { port, virtual_hosts, unknown_host: UnknownHost::NotFound, https_redirect });
+        }
+        for (source, used) in sources.iter().zip(used) {
+            if !used && !source.rules.is_empty() {
+                let message = "no server of the gateway takes its hosts, or no rule can hold";
+                self.report.note(KIND, &source.name, "hosts", NoteCode::NoListener, message);
+            }
+        }
+        specs
+    }
+}
+
+/// A server's hosts for resources of one namespace: `ns/host`, `./host`, `*/host`, `host`.
+fn server_hosts<'s>(server: &'s GatewayServer, gateway_namespace: &str, namespace: &str) -> Vec<&'s str> {
+    server
+        .hosts
+        .iter()
+        .filter_map(|written| match written.split_once('/') {
+            None => Some(written.as_str()),
+            Some(("*", host)) => Some(host),
+            Some((".", host)) => (namespace == gateway_namespace).then_some(host),
+            Some((only, host)) => (namespace == only).then_some(host),
+        })
+        .collect()
+}

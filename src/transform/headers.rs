@@ -1,0 +1,205 @@
+//! Header operations, and the joining of lines.
+//!
+//! One phase: all removes; then every value is worked out against what is left; then all sets, in order; then all adds.
+//! A value that comes out empty changes nothing.
+//!
+//! Some headers can stand on one line only (Envoy stores them as one value): a second line, or a second `add`, is
+//! joined with a comma. All others keep their lines.
+
+use super::context::Context;
+use crate::policy::HeaderOperations;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const JOINED_REQUEST: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "access-control-request-private-network",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "te",
+    "user-agent",
+    "via",
+    "x-client-trace-id",
+    "x-envoy-external-address",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-request-id",
+];
+
+const JOINED_RESPONSE: &[&str] = &[
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "age",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "grpc-message",
+    "grpc-status",
+    "last-modified",
+    "location",
+    "proxy-status",
+    "vary",
+    "via",
+    "x-envoy-ratelimited",
+    "x-envoy-upstream-canary",
+    "x-request-id",
+];
+
+/// Headers that belong to one connection, not to the message.
+const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the upstream.
+    Request,
+    /// To the client.
+    Response,
+}
+
+impl Direction {
+    fn joins(self, name: &HeaderName) -> bool {
+        let list = match self {
+            Direction::Request => JOINED_REQUEST,
+            Direction::Response => JOINED_RESPONSE,
+        };
+        list.binary_search(&name.as_str()).is_ok()
+    }
+}
+
+/// Adds a value: a line of its own, or joined to the one that is there.
+pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue, direction: Direction) {
+    if direction.joins(name)
+        && let Some(known) = headers.get(name)
+    {
+        let joined = [known.as_bytes(), b",", value.as_bytes()].concat();
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(name, joined);
+        }
+        return;
+    }
+    headers.append(name, value);
+}
+
+/// Joins the lines of headers that can stand on one only.
+pub(crate) fn join_lines(headers: &mut HeaderMap, direction: Direction) {
+    // More lines than names: something stands twice.
+    if headers.len() == headers.keys_len() {
+        return;
+    }
+    let twice: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| direction.joins(name) && headers.get_all(*name).iter().nth(1).is_some())
+        .cloned()
+        .collect();
+    for name in twice {
+        let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(|value| value.as_bytes()).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b','))
+        {
+            headers.insert(name, joined);
+        }
+    }
+}
+
+/// Takes away what belongs to one connection. `te: trailers` stays.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    for name in HOP_BY_HOP {
+        headers.remove(*name);
+    }
+    if let Some(te) = headers.get(http::header::TE) {
+        let trailers = te.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii() == b"trailers");
+        if trailers {
+            headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(http::header::TE);
+        }
+    }
+}
+
+/// Carries out one phase on a request.
+pub(crate) fn apply_to_request(operations: &HeaderOperations, context: &RequestContext<'_>, head: &mut crate::head::RequestHead) {
+    if operations.is_empty() {
+        return;
+    }
+    for name in &operations.remove {
+        head.headers.remove(name);
+    }
+    let shown = Context { request: head, ..context.fill(head) };
+    let value = |template: &super::template::ValueTemplate| {
+        HeaderValue::from_bytes(&template.evaluate(&shown)).ok().filter(|value| !value.is_empty())
+    };
+    let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
+    let adds: Vec<_> = operations.add.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
+    for (name, value) in sets {
+        head.headers.insert(name, value);
+    }
+    for (name, value) in adds {
+        add(&mut head.headers, name, value, Direction::Request);
+    }
+}
+
+/// What values of request headers may ask for besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestContext<'a> {
+    pub(crate) start_time: Option<std::time::Duration>,
+    pub(crate) route_name: Option<&'a str>,
+    pub(crate) cluster: Option<&'a str>,
+}
+
+impl<'a> RequestContext<'a> {
+    fn fill(&self, request: &'a crate::head::RequestHead) -> Context<'a> {
+        Context {
+            start_time: self.start_time,
+            route_name: self.route_name,
+            cluster: self.cluster,
+            ..Context::new(request)
+        }
+    }
+}
+
+/// Carries out one phase on a response.
+pub(crate) fn apply_to_response(operations: &HeaderOperations, context: &Context<'_>, head: &mut crate::head::ResponseHead) {
+    if operations.is_empty() {
+        return;
+    }
+    for name in &operations.remove {
+        head.headers.remove(name);
+    }
+    let shown = Context { response: Some(head), ..*context };
+    let value = |template: &super::template::ValueTemplate| {
+        HeaderValue::from_bytes(&template.evaluate(&shown)).ok().filter(|value| !value.is_empty())
+    };
+    let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
+    let adds: Vec<_> = operations.add.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
+    for (name, value) in sets {
+        head.headers.insert(name, value);
+    }
+    for (name, value) in adds {
+        add(&mut head.headers, name, value, Direction::Response);
+    }
+}
