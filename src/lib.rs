@@ -1,11 +1,15 @@
 //! Executes Istio's traffic policy: `VirtualService` and `DestinationRule`, decided as a mesh proxy decides.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod compile;
 pub mod entropy;
 pub mod head;
+pub mod limit;
 pub mod mesh;
+pub mod outlier;
 pub mod policy;
 pub mod resource;
 pub mod time;
 pub mod transform;
+pub mod upstream;

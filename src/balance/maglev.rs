@@ -1,0 +1,81 @@
+//! MAGLEV: a table of a prime number of slots, each host's share scattered over it by its own two hashes.
+//!
+//! Hosts take turns in the order of their keys; in round `r` a host takes its next free slot if `r × weight` has reached
+//! its target, which then grows by the greatest weight. A hash belongs to the slot of its remainder.
+
+use twox_hash::XxHash64;
+
+/// A table over `0..n`.
+#[derive(Clone, Debug, Default)]
+pub struct Maglev {
+    slots: Vec<u32>,
+}
+
+impl Maglev {
+    /// A table of (key, normalised weight) pairs.
+    pub fn new<K: AsRef<str>>(hosts: &[(K, f64)], size: u64) -> Maglev {
+        const FREE: u32 = u32::MAX;
+        struct Builder {
+            host: u32,
+            offset: u64,
+            skip: u64,
+            weight: f64,
+            target: f64,
+            next: u64,
+        }
+        if hosts.is_empty() || size < 2 || !hosts.iter().any(|(_, weight)| *weight > 0.0) {
+            return Maglev::default();
+        }
+        let mut builders: Vec<(&str, Builder)> = (0u32..)
+            .zip(hosts)
+            .map(|(host, (key, weight))| {
+                let key = key.as_ref();
+                let offset = XxHash64::oneshot(0, key.as_bytes()) % size;
+                let skip = XxHash64::oneshot(1, key.as_bytes()) % (size - 1) + 1;
+                (key, Builder { host, offset, skip, weight: *weight, target: 0.0, next: 0 })
+            })
+            .collect();
+        builders.sort_by_key(|(key, _)| *key);
+        let heaviest = hosts.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
+        let mut slots = vec![FREE; usize::try_from(size).unwrap_or(0)];
+        let mut taken = 0;
+        let mut round = 1.0;
+        while taken < slots.len() {
+            for (_, builder) in &mut builders {
+                if taken == slots.len() {
+                    break;
+                }
+                if round * builder.weight < builder.target {
+                    continue;
+                }
+                builder.target += heaviest;
+                // A prime size visits every slot, so a free one is found.
+                for _ in 0..slots.len() {
+                    let at = (builder.offset + builder.skip.wrapping_mul(builder.next) % size) % size;
+                    builder.next += 1;
+                    if let Some(slot) = slots.get_mut(at as usize)
+                        && *slot == FREE
+                    {
+                        *slot = builder.host;
+                        taken += 1;
+                        break;
+                    }
+                }
+            }
+            round += 1.0;
+        }
+        Maglev { slots }
+    }
+
+    /// The host of a hash; the `attempt`-th draw of one selection looks elsewhere.
+    pub fn pick(&self, hash: u64, attempt: u32) -> Option<usize> {
+        let hash = if attempt == 0 { hash } else { hash ^ (u64::MAX - u64::from(attempt) + 1) };
+        let at = hash.checked_rem(self.slots.len() as u64)?;
+        self.slots.get(at as usize).map(|host| *host as usize)
+    }
+
+    /// All slots.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+}
