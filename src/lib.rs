@@ -3,7 +3,9 @@
 
 pub mod balance;
 pub mod compile;
+pub mod engine;
 pub mod entropy;
+pub mod exchange;
 pub mod head;
 pub mod limit;
 pub mod mesh;
@@ -13,3 +15,6 @@ pub mod resource;
 pub mod time;
 pub mod transform;
 pub mod upstream;
+
+pub use engine::Engine;
+pub use resource::Resources;

@@ -60,6 +60,7 @@ impl Policy {
             connections,
             destinations: destinations.into_destinations(),
             normalization: mesh.mesh_config.path_normalization,
+            gateway: viewpoint.as_gateway().is_some(),
         };
         Compiled { policy: Policy::new(spec), report }
     }
@@ -255,7 +256,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The routes of a resource on a port, up to the first that takes everything.
-    fn routes(&mut self, source: &Source<'_>, port: u16, tls: bool) -> Vec<(Route, bool)> {
+    fn routes(&mut self, source: &Source<'_>, port: u16, tls: bool) -> Vec<(Arc<Route>, bool)> {
         let mut routes = Vec::new();
         let mut catch_all: Option<String> = None;
         for entry in &source.rules {
@@ -320,7 +321,7 @@ impl<'a> Compiler<'a> {
                     action: action.clone(),
                     response_headers: response_headers.clone(),
                 };
-                routes.push((route, takes_all));
+                routes.push((Arc::new(route), takes_all));
                 if takes_all {
                     catch_all = Some(format!("http[{}]", entry.index));
                 }
@@ -365,7 +366,7 @@ impl<'a> Compiler<'a> {
         let mut claimed: HashSet<String> = HashSet::new();
         let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
         for (index, source) in sources.iter().enumerate() {
-            let routes: Vec<Route> =
+            let routes: Vec<Arc<Route>> =
                 self.routes(source, port, false).into_iter().map(|(route, _)| route).collect();
             if routes.is_empty() {
                 continue;
@@ -416,7 +417,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let name = format!("{host}:{port}").into();
-            let routes = vec![self.default_route(service, port)];
+            let routes = vec![Arc::new(self.default_route(service, port))];
             hosts_of.push((VirtualHostSpec { name, domains: vec![host.into()], routes }, Some(service)));
         }
         let virtual_hosts = self.with_aliases(hosts_of);
@@ -507,7 +508,7 @@ impl<'a> Compiler<'a> {
         for (port, servers) in by_port {
             let tls = servers.iter().any(|server| connections::ends_tls(server));
             let mut order: Vec<String> = Vec::new();
-            let mut merged: HashMap<String, Vec<(Route, bool)>> = HashMap::new();
+            let mut merged: HashMap<String, Vec<(Arc<Route>, bool)>> = HashMap::new();
             for (index, source) in sources.iter().enumerate() {
                 let routes = self.routes(source, port, tls);
                 if routes.is_empty() {

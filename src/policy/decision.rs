@@ -1,7 +1,8 @@
 //! What was decided for one request, and for one connection.
 
-use super::{DirectResponse, Forward, Redirect, Route, WeightedDestination};
+use super::{DirectResponse, Forward, Origin, Redirect, Route, WeightedDestination};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What was decided for one request. Borrows from the policy; nothing is copied.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub enum Verdict<'p> {
     /// Forward it.
     Forward {
         /// The route that matched.
-        route: &'p Route,
+        route: &'p Arc<Route>,
         /// Its action.
         forward: &'p Forward,
         /// The destination that the draw picked.
@@ -29,14 +30,14 @@ pub enum Verdict<'p> {
     /// Send the client elsewhere.
     Redirect {
         /// The route that matched.
-        route: &'p Route,
+        route: &'p Arc<Route>,
         /// Its action.
         redirect: &'p Redirect,
     },
     /// Answer.
     Respond {
         /// The route that matched.
-        route: &'p Route,
+        route: &'p Arc<Route>,
         /// Its action.
         response: &'p DirectResponse,
     },
@@ -74,4 +75,23 @@ pub struct Connection<'a> {
     pub port: u16,
     /// The server name of its TLS hello, if any.
     pub sni: Option<&'a str>,
+}
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum ConnectionVerdict<'p> {
+    /// Forward it.
+    Forward {
+        /// The rule that took it.
+        origin: &'p Origin,
+        /// The destination that the draw picked.
+        destination: &'p WeightedDestination,
+    },
+    /// To wherever the caller wanted to go.
+    PassThrough,
+    /// Close it.
+    Closed,
+    /// Nothing listens on the port.
+    NoListener,
 }

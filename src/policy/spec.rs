@@ -16,6 +16,8 @@ pub(crate) struct PolicySpec {
     /// `DestinationId(n)` is the n-th.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) normalization: PathNormalization,
+    /// Is the viewpoint a gateway?
+    pub(crate) gateway: bool,
 }
 
 /// One HTTP listener.
@@ -46,7 +48,7 @@ pub(crate) struct VirtualHostSpec {
     pub(crate) name: Arc<str>,
     /// Lower case. `a.b` exact, `*.b` or `*b` suffix, `*` everything.
     pub(crate) domains: Vec<Box<str>>,
-    pub(crate) routes: Vec<Route>,
+    pub(crate) routes: Vec<Arc<Route>>,
 }
 
 /// One port with TLS or TCP filter chains.

@@ -21,6 +21,7 @@ pub struct Policy {
     destinations: Vec<Destination>,
     by_name: HashMap<Arc<str>, DestinationId>,
     normalization: PathNormalization,
+    gateway: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ impl Policy {
             destinations: spec.destinations,
             by_name,
             normalization: spec.normalization,
+            gateway: spec.gateway,
         }
     }
 
@@ -77,6 +79,9 @@ impl Policy {
             return none(NoRoute::HttpsRedirect);
         }
         let subject = Subject { request, full_path: path };
+        if request.method == "CONNECT" {
+            return none(NoRoute::NoMatch);
+        }
         let Some(route) = host.routes.iter().find(|route| route.matcher.test(&subject).is_ok()) else {
             return none(NoRoute::NoMatch);
         };
@@ -89,6 +94,27 @@ impl Policy {
             Action::Redirect(redirect) => Decision { verdict: Verdict::Redirect { route, redirect }, draw: 0 },
             Action::Respond(response) => Decision { verdict: Verdict::Respond { route, response }, draw: 0 },
         }
+    }
+
+    /// The name of the destination that was decided on; empty where there is none.
+    pub fn cluster(&self, decision: &Decision<'_>) -> Arc<str> {
+        match decision.verdict {
+            Verdict::Forward { destination, .. } => self.target_name(&destination.target),
+            Verdict::PassThrough => "PassthroughCluster".into(),
+            _ => "".into(),
+        }
+    }
+
+    fn target_name(&self, target: &Target) -> Arc<str> {
+        match target {
+            Target::Destination(id) => self.destination(*id).map(|one| Arc::clone(&one.name)).unwrap_or_default(),
+            Target::Missing(_) => "".into(),
+        }
+    }
+
+    /// Is the viewpoint a gateway?
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.gateway
     }
 
     /// A destination of this policy.
@@ -107,20 +133,121 @@ impl Policy {
     }
 }
 
+impl Decision<'_> {
+    /// The name of the route that matched; empty where none did.
+    pub fn route_name(&self) -> Arc<str> {
+        match self.verdict {
+            Verdict::Forward { route, .. } | Verdict::Redirect { route, .. } | Verdict::Respond { route, .. } => {
+                Arc::clone(&route.name)
+            }
+            Verdict::PassThrough => "allow_any".into(),
+            Verdict::NoRoute(_) => "".into(),
+        }
+    }
+}
+
+impl Policy {
+    /// The chain of a connection: the longest destination prefix first, then the server name (exact, longest suffix, none).
+    pub fn decide_connection(&self, connection: &Connection<'_>, draws: &mut dyn Draws) -> ConnectionVerdict<'_> {
+        let Some(port) = self.connections.get(&connection.port) else { return ConnectionVerdict::NoListener };
+        let sni = connection.sni.map(str::to_ascii_lowercase);
+        let best = port
+            .chains
+            .iter()
+            .enumerate()
+            .filter_map(|(index, chain)| {
+                let subnet = if chain.subnets.is_empty() {
+                    0
+                } else {
+                    let address = connection.address?;
+                    let of = chain.subnets.iter().filter(|net| net.contains(&address));
+                    1 + usize::from(of.map(|net| net.prefix_len()).max()?)
+                };
+                let name = if chain.server_names.is_empty() {
+                    0
+                } else {
+                    let sni = sni.as_deref()?;
+                    let covers = |name: &&Box<str>| match name.strip_prefix('*') {
+                        Some(suffix) => sni.len() > suffix.len() && sni.ends_with(suffix),
+                        None => ***name == *sni,
+                    };
+                    let rank = |name: &Box<str>| if name.starts_with('*') { name.len() } else { usize::MAX };
+                    chain.server_names.iter().filter(covers).map(rank).max()?
+                };
+                // Of equals the first.
+                Some((subnet, name, std::cmp::Reverse(index), chain))
+            })
+            .max_by_key(|(subnet, name, index, _)| (*subnet, *name, *index));
+        let Some((_, _, _, chain)) = best else {
+            return match port.unknown {
+                UnknownConnection::PassThrough => ConnectionVerdict::PassThrough,
+                UnknownConnection::Close => ConnectionVerdict::Closed,
+            };
+        };
+        let picked = match chain.destinations.as_slice() {
+            [only] => Some(only),
+            several => {
+                let total: u64 = several.iter().map(|one| one.weight).sum();
+                pick_weighted(several, total, draws.next_u64())
+            }
+        };
+        match picked {
+            Some(destination) => ConnectionVerdict::Forward { origin: &chain.origin, destination },
+            None => ConnectionVerdict::Closed,
+        }
+    }
+
+    pub(crate) fn connect(
+        &self,
+        connection: &Connection<'_>,
+        upstreams: &crate::upstream::Upstreams,
+        now: crate::time::Timestamp,
+        draws: &mut dyn Draws,
+    ) -> crate::engine::Connect {
+        let mut result = crate::engine::Connect::default();
+        match self.decide_connection(connection, draws) {
+            ConnectionVerdict::NoListener => result.no_listener = true,
+            ConnectionVerdict::Closed => result.closed = true,
+            ConnectionVerdict::PassThrough => {
+                result.cluster = "PassthroughCluster".into();
+                result.flags = Flags::UH;
+            }
+            ConnectionVerdict::Forward { destination, .. } => {
+                result.cluster = self.target_name(&destination.target);
+                match upstreams.get(&result.cluster) {
+                    None => result.flags = Flags::NC,
+                    Some(upstream) => {
+                        result.endpoint = upstream.pick(None, &[], false, false, now, draws);
+                        if result.endpoint.is_none() {
+                            result.flags = Flags::UH;
+                        }
+                    }
+                }
+            }
+        }
+        result
+    }
+}
+
+/// The destination that a draw falls on: half-open intervals in order.
+fn pick_weighted(destinations: &[WeightedDestination], total: u64, draw: u64) -> Option<&WeightedDestination> {
+    let mut rest = draw.checked_rem(total)?;
+    destinations.iter().find(|destination| match rest.checked_sub(destination.weight) {
+        Some(less) => {
+            rest = less;
+            false
+        }
+        None => true,
+    })
+}
+
 impl Forward {
     /// The destination that a draw falls on: half-open intervals in order, over the sum of the weights.
     pub fn pick(&self, draw: u64) -> Option<&WeightedDestination> {
         if let [only] = self.destinations.as_slice() {
             return Some(only);
         }
-        let mut rest = draw.checked_rem(self.total_weight)?;
-        self.destinations.iter().find(|destination| match rest.checked_sub(destination.weight) {
-            Some(less) => {
-                rest = less;
-                false
-            }
-            None => true,
-        })
+        pick_weighted(&self.destinations, self.total_weight, draw)
     }
 }
 

@@ -141,6 +141,13 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The same for a response: `te` is not one's business there.
+pub(crate) fn remove_hop_by_hop_of_response(headers: &mut HeaderMap) {
+    for name in HOP_BY_HOP {
+        headers.remove(*name);
+    }
+}
+
 /// Carries out one phase on a request.
 pub(crate) fn apply_to_request(operations: &HeaderOperations, context: &RequestContext<'_>, head: &mut crate::head::RequestHead) {
     if operations.is_empty() {

@@ -91,7 +91,8 @@ pub enum Admission {
 /// A request under way at an endpoint. Dropping it ends it.
 #[derive(Debug)]
 pub struct RequestPermit {
-    upstream: Arc<Upstream>,
+    /// None for a host that nobody knows: nothing is counted.
+    upstream: Option<Arc<Upstream>>,
     endpoint: Arc<EndpointState>,
     requests: Option<Permit>,
     connections: Option<Permit>,
@@ -336,6 +337,11 @@ impl Upstream {
         matches!(self.current().destination.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
     }
 
+    /// Does the destination go wherever the caller wanted to go?
+    pub(crate) fn is_passthrough(&self) -> bool {
+        self.current().destination.balancer == Balancer::Passthrough
+    }
+
     /// Asks for a connection to an endpoint.
     pub fn admit(self: &Arc<Self>, endpoint: &Arc<EndpointState>) -> Admission {
         let current = self.current();
@@ -369,7 +375,7 @@ impl Upstream {
         let Some(requests) = self.requests.acquire(limits.max_requests) else { return Tried::TooManyRequests };
         endpoint.active.fetch_add(1, Ordering::AcqRel);
         Tried::Admitted(RequestPermit {
-            upstream: Arc::clone(self),
+            upstream: Some(Arc::clone(self)),
             endpoint: Arc::clone(endpoint),
             requests: Some(requests),
             connections: Some(connections),
@@ -528,6 +534,11 @@ impl Core {
 }
 
 impl RequestPermit {
+    /// A permit that counts nowhere.
+    pub(crate) fn untracked(endpoint: Arc<EndpointState>) -> RequestPermit {
+        RequestPermit { upstream: None, endpoint, requests: None, connections: None }
+    }
+
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
@@ -536,10 +547,11 @@ impl RequestPermit {
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
+        let Some(upstream) = self.upstream.take() else { return };
         self.endpoint.active.fetch_sub(1, Ordering::AcqRel);
         self.requests = None;
         self.connections = None;
-        self.upstream.wake_next(&self.endpoint.key);
+        upstream.wake_next(&self.endpoint.key);
     }
 }
 

@@ -6,10 +6,9 @@ use super::CaseResult;
 use super::compare::{self, Observed};
 use super::world::{self, Case, World};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use pointsman::exchange::{Attempt, Exchange, Failure, Step};
+use pointsman::exchange::{Attempt, Code, Exchange, Failure, Step};
 use pointsman::head::{RequestHead, ResponseHead};
-use pointsman::mesh::Locality;
-use pointsman::policy::{Connection, ConnectionVerdict, Policy};
+use pointsman::policy::{Connection, Policy};
 use pointsman::time::Timestamp;
 use pointsman::{Engine, Resources};
 use std::collections::VecDeque;
@@ -76,7 +75,7 @@ impl Simulation {
         let resources = Resources::from_yaml(&world.resources).map_err(|error| format!("resources: {error}"))?;
         let compiled = Policy::compile(&resources, &world.file.mesh, &world.file.client);
         let now = Timestamp::from_millis(1_000_000);
-        let engine = Engine::new_at(compiled.policy, now);
+        let engine = Engine::builder().start(now).build(compiled.policy);
         Ok(Simulation { engine, draws: Draws(0x5eed), now })
     }
 
@@ -129,7 +128,26 @@ impl Simulation {
     }
 
     fn connection(&mut self, connection: &world::Connection) -> Observed {
-        todo_connection(self, connection)
+        let asked = Connection {
+            address: connection.address.parse().ok(),
+            port: connection.port,
+            sni: connection.sni.as_deref(),
+        };
+        let connected = self.engine.connect(&asked, self.now, &mut self.draws);
+        let outcome = if connected.closed {
+            "closed"
+        } else if connected.no_listener {
+            "no-listener"
+        } else {
+            ""
+        };
+        Observed {
+            cluster: connected.cluster.to_string(),
+            flags: connected.flags.names().map(str::to_owned).collect(),
+            endpoints: connected.endpoint.iter().map(|endpoint| endpoint.address().to_owned()).collect(),
+            outcome: outcome.to_owned(),
+            ..Observed::default()
+        }
     }
 }
 
@@ -146,9 +164,128 @@ struct Live {
     done: bool,
 }
 
+impl Live {
+    fn new(mut exchange: Exchange, script: VecDeque<Scripted>, now: Timestamp) -> Live {
+        exchange.request_complete(now);
+        Live {
+            exchange,
+            script,
+            started: now,
+            wait: now,
+            coming: None,
+            seen: Observed::default(),
+            done: false,
+        }
+    }
+
+    /// When something happens next, if nothing else does.
+    fn next_event(&self) -> Timestamp {
+        self.coming.as_ref().map_or(self.wait, |(at, _)| self.wait.min(*at))
+    }
+
+    /// Does all that can be done now. Has anything moved?
+    fn advance(&mut self, now: Timestamp, draws: &mut Draws) -> bool {
+        let mut moved = false;
+        while !self.done {
+            if self.coming.as_ref().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, scripted)) = self.coming.take()
+            {
+                self.deliver(scripted, now, draws);
+                moved = true;
+            }
+            match self.exchange.next(now, draws) {
+                Step::Wait(until) => {
+                    self.wait = until;
+                    if self.coming.as_ref().is_none_or(|(at, _)| *at > now) {
+                        return moved;
+                    }
+                }
+                Step::Mirror(mirror) => self.seen.mirrors.push(world::Mirror {
+                    endpoint: mirror.endpoint.address().to_owned(),
+                    method: mirror.head.method.to_string(),
+                    path: mirror.head.path,
+                    authority: mirror.head.authority,
+                }),
+                Step::Attempt(attempt) => self.send(attempt, now),
+                Step::Cancel => self.coming = None,
+                Step::Respond(reply) => {
+                    self.seen.body = text(&reply.body);
+                    self.end(reply.head, now);
+                }
+                Step::Return(head) => {
+                    self.seen.body = "upstream".into();
+                    self.exchange.on_end(now);
+                    self.end(head, now);
+                }
+                Step::Reset => {
+                    self.seen.outcome = "reset".into();
+                    self.done = true;
+                }
+                _ => self.done = true,
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn send(&mut self, attempt: Attempt, now: Timestamp) {
+        let address = attempt.endpoint.address().to_owned();
+        // Nothing listens there.
+        if address.starts_with("127.10.") {
+            self.coming = Some((now, Scripted::Refused));
+            return;
+        }
+        self.seen.endpoints.push(address);
+        self.seen.attempts += 1;
+        self.seen.upstream = Some(world::Upstream {
+            method: attempt.head.method.to_string(),
+            authority: attempt.head.authority.clone(),
+            path: attempt.head.path.clone(),
+            headers: upstream_lines(&attempt.head.headers),
+        });
+        let next = if self.script.len() > 1 { self.script.pop_front() } else { self.script.front().cloned() };
+        let next = next.unwrap_or(Scripted::Reset);
+        let delay = if let Scripted::Answer { delay, .. } = &next { *delay } else { Duration::ZERO };
+        self.coming = Some((now + delay, next));
+    }
+
+    fn deliver(&mut self, scripted: Scripted, now: Timestamp, draws: &mut Draws) {
+        match scripted {
+            Scripted::Refused => self.exchange.on_failure(Failure::ConnectRefused, now, draws),
+            Scripted::Reset => self.exchange.on_failure(Failure::Reset, now, draws),
+            Scripted::Answer { status, headers, .. } => {
+                let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+                head.headers.insert("x-upstream", HeaderValue::from_static("original"));
+                for (name, value) in headers {
+                    let name = HeaderName::from_bytes(name.as_bytes());
+                    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&bytes(&value))) {
+                        head.headers.append(name, value);
+                    }
+                }
+                self.exchange.on_response(head, now, draws);
+            }
+        }
+    }
+
+    fn end(&mut self, head: ResponseHead, now: Timestamp) {
+        let summary = self.exchange.summary();
+        self.seen.route = summary.route.to_string();
+        self.seen.cluster = summary.cluster.to_string();
+        self.seen.flags = summary.flags.names().map(str::to_owned).collect();
+        self.seen.status = head.status.as_u16();
+        self.seen.headers = client_lines(&head.headers);
+        self.seen.elapsed = now - self.started;
+        if summary.code == Code::NoListener {
+            self.seen.outcome = "no-listener".into();
+        }
+        self.done = true;
+    }
+}
+
 /// What an upstream does with one attempt.
 #[derive(Clone, Debug)]
 enum Scripted {
+    Refused,
     Reset,
     Answer { status: u16, headers: Vec<(String, String)>, delay: Duration },
 }

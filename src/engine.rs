@@ -1,0 +1,226 @@
+//! The handle: a policy that can be exchanged, and the state that outlives it.
+
+use crate::entropy::Draws;
+use crate::exchange::{Exchange, Summary};
+use crate::head::{Request, RequestHead};
+use crate::outlier;
+use crate::policy::{Flags, Policy};
+use crate::time::Timestamp;
+use crate::upstream::{EndpointView, Upstream, Upstreams};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    policy: RwLock<Arc<Policy>>,
+    upstreams: Upstreams,
+    observer: Option<Arc<dyn Observer>>,
+    /// The latest time that was seen: what a reload counts from.
+    latest: AtomicU64,
+}
+
+/// Is told what happens, as it happens. Does nothing unless it says so.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn on_event(&self, event: &Event<'_>);
+}
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A request was decided on.
+    Decided {
+        /// What is known so far.
+        summary: &'a Summary,
+    },
+    /// An attempt begins.
+    Attempt {
+        /// What is known so far.
+        summary: &'a Summary,
+    },
+    /// Another attempt will be made after a wait.
+    Retry {
+        /// What is known so far.
+        summary: &'a Summary,
+        /// The wait.
+        wait: Duration,
+    },
+    /// A limit refused a request or a retry.
+    Limited {
+        /// The destination's name.
+        cluster: &'a str,
+    },
+    /// An endpoint was ejected, was not ejected because too many are, or returned.
+    Outlier {
+        /// The destination's name.
+        cluster: &'a str,
+        /// What happened.
+        event: &'a outlier::Event,
+    },
+    /// The policy was exchanged.
+    Reloaded,
+    /// A request is over.
+    Finished {
+        /// What became of it.
+        summary: &'a Summary,
+    },
+}
+
+impl Shared {
+    pub(crate) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.upstreams.get(name)
+    }
+
+    pub(crate) fn observe<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(observer) = &self.observer {
+            observer.on_event(&event());
+        }
+    }
+
+    pub(crate) fn observe_outliers(&self, upstream: &Upstream, events: &[outlier::Event]) {
+        if let Some(observer) = &self.observer {
+            for event in events {
+                observer.on_event(&Event::Outlier { cluster: upstream.name(), event });
+            }
+        }
+    }
+}
+
+/// Makes an [`Engine`].
+#[derive(Default)]
+pub struct EngineBuilder {
+    seed: u64,
+    observer: Option<Arc<dyn Observer>>,
+    start: Timestamp,
+}
+
+impl EngineBuilder {
+    /// Where turns of load balancers begin. Give each process its own, or all begin alike.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Who is told what happens.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// What time it is now ([`Timestamp::ZERO`] unless said).
+    pub fn start(mut self, now: Timestamp) -> Self {
+        self.start = now;
+        self
+    }
+
+    /// The engine.
+    pub fn build(self, policy: Policy) -> Engine {
+        let upstreams = Upstreams::new(self.seed);
+        upstreams.sync(&policy, self.start);
+        let shared = Shared {
+            policy: RwLock::new(Arc::new(policy)),
+            upstreams,
+            observer: self.observer,
+            latest: AtomicU64::new(self.start.as_nanos()),
+        };
+        Engine { shared: Arc::new(shared) }
+    }
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine with default settings.
+    pub fn new(policy: Policy) -> Engine {
+        EngineBuilder::default().build(policy)
+    }
+
+    /// Settings for an engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.shared.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exchanges the policy. Requests under way keep theirs; ejections, counts and warm-up stay.
+    pub fn reload(&self, policy: Policy) {
+        let now = Timestamp::from_nanos(self.shared.latest.load(Ordering::Relaxed));
+        self.shared.upstreams.sync(&policy, now);
+        *self.shared.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.shared.observe(|| Event::Reloaded);
+    }
+
+    /// Begins a request's life.
+    pub fn begin(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Exchange {
+        self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        Exchange::new(Arc::clone(&self.shared), self.policy(), head, now, draws)
+    }
+
+    /// The state of destinations.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.shared.upstreams
+    }
+
+    /// Every endpoint of every destination, for people.
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        self.shared.upstreams.endpoints()
+    }
+
+    /// Routes a connection that is not HTTP: the destination, an endpoint, and flags if there is none.
+    pub fn connect(
+        &self,
+        connection: &crate::policy::Connection<'_>,
+        now: Timestamp,
+        draws: &mut dyn Draws,
+    ) -> Connect {
+        self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        self.policy().connect(connection, &self.shared.upstreams, now, draws)
+    }
+}
+
+/// Where a connection goes.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Connect {
+    /// The destination's name; empty where there is none.
+    pub cluster: Arc<str>,
+    /// The endpoint, if there is one.
+    pub endpoint: Option<Arc<crate::upstream::EndpointState>>,
+    /// Envoy's flags.
+    pub flags: Flags,
+    /// Is it closed without an answer because no rule takes it?
+    pub closed: bool,
+    /// Does nothing listen on the port?
+    pub no_listener: bool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+// Used by documentation: a decision without an exchange.
+impl Engine {
+    /// The route's name and the destination that a request would get, without beginning it.
+    pub fn preview(&self, request: &Request<'_>, draws: &mut dyn Draws) -> (Arc<str>, Arc<str>) {
+        let policy = self.policy();
+        let decision = policy.decide(request, draws);
+        (decision.route_name(), policy.cluster(&decision))
+    }
+}

@@ -1,0 +1,118 @@
+//! When to try again.
+//!
+//! A response is looked at once its head is there, and only its head: a gRPC status in trailers comes too late. The order
+//! of questions is Envoy's: does the policy want it, is a retry left, does a limit allow it.
+
+use super::step::Failure;
+use crate::entropy::{Draws, below};
+use crate::head::{RequestHead, ResponseHead};
+use crate::policy::{RetryOn, RetryPolicy};
+use std::time::Duration;
+
+/// The retries of one exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Retries {
+    policy: RetryPolicy,
+    left: u32,
+    next_backoff: Duration,
+}
+
+/// How an attempt ended without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Failed(Failure),
+    TimedOut,
+}
+
+impl Retries {
+    /// The route's policy, with what the request's header operations asked for besides. Takes those headers away.
+    pub(crate) fn new(policy: Option<&RetryPolicy>, head: &mut RequestHead) -> Option<Retries> {
+        let on = head.headers.remove("x-envoy-retry-on");
+        let grpc_on = head.headers.remove("x-envoy-retry-grpc-on");
+        let max = head.headers.remove("x-envoy-max-retries");
+        let words = |value: &http::HeaderValue| value.to_str().map(RetryOn::parse).unwrap_or_default();
+        let asked = on.as_ref().map(words).unwrap_or_default() | grpc_on.as_ref().map(words).unwrap_or_default();
+        let mut policy = match policy {
+            Some(policy) => policy.clone(),
+            None if asked == RetryOn::default() => return None,
+            None => RetryPolicy {
+                attempts: 1,
+                on: RetryOn::default(),
+                status_codes: Vec::new(),
+                per_try_timeout: None,
+                backoff_base: Duration::from_millis(25),
+                backoff_max: Duration::from_millis(250),
+                avoid_previous_hosts: false,
+                avoid_previous_priorities: false,
+            },
+        };
+        policy.on = policy.on | asked;
+        if let Some(max) = max.and_then(|max| max.to_str().ok()?.trim().parse().ok()) {
+            policy.attempts = max;
+        }
+        Some(Retries { left: policy.attempts, next_backoff: policy.backoff_base, policy })
+    }
+
+    pub(crate) fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Takes one of the retries that are left.
+    pub(crate) fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Does the policy want another attempt after this response?
+    pub(crate) fn wants_after(&self, response: &ResponseHead) -> bool {
+        let on = self.policy.on;
+        if response.headers.contains_key("x-envoy-ratelimited") {
+            return on.intersects(RetryOn::ENVOY_RATELIMITED);
+        }
+        let status = response.status.as_u16();
+        let by_status = (on.intersects(RetryOn::SERVER_ERROR) && (500..600).contains(&status))
+            || (on.intersects(RetryOn::GATEWAY_ERROR) && matches!(status, 502..=504))
+            || (on.intersects(RetryOn::RETRIABLE_4XX) && status == 409)
+            || (on.intersects(RetryOn::RETRIABLE_STATUS_CODES) && self.policy.status_codes.contains(&status));
+        by_status || grpc_status(response).is_some_and(|status| on.intersects(of_grpc(status)))
+    }
+
+    /// Does the policy want another attempt after there was no response?
+    pub(crate) fn wants_after_end(&self, ended: Ended) -> bool {
+        let mut words = RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR | RetryOn::RESET;
+        match ended {
+            Ended::Failed(failure) if failure.is_connect() => {
+                words = words | RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST;
+            }
+            Ended::Failed(Failure::RefusedStream) => words = words | RetryOn::REFUSED_STREAM,
+            _ => {}
+        }
+        self.policy.on.intersects(words)
+    }
+
+    /// The wait before the next attempt: anything below a bound that doubles, in whole milliseconds. One draw.
+    pub(crate) fn backoff(&mut self, draws: &mut dyn Draws) -> Duration {
+        let bound = self.next_backoff;
+        self.next_backoff = if bound < self.policy.backoff_max / 2 { bound * 2 } else { self.policy.backoff_max };
+        Duration::from_millis(below(draws, u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1)))
+    }
+}
+
+/// `grpc-status` in a response's head.
+pub(crate) fn grpc_status(response: &ResponseHead) -> Option<u64> {
+    response.headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn of_grpc(status: u64) -> RetryOn {
+    match status {
+        1 => RetryOn::CANCELLED,
+        4 => RetryOn::DEADLINE_EXCEEDED,
+        8 => RetryOn::RESOURCE_EXHAUSTED,
+        13 => RetryOn::INTERNAL,
+        14 => RetryOn::UNAVAILABLE,
+        _ => RetryOn::default(),
+    }
+}
