@@ -131,8 +131,17 @@ fn main() -> ExitCode {
     }
     failed += if UNFINISHED.contains(&"validation") { 0 } else { validation.disagree };
     println!("\nworlds: {} cases, {} agree, {} disagree", worlds.total(), worlds.agree, worlds.disagree);
-    println!("validation: {} verdicts, {} agree, {} disagree", validation.total(), validation.agree, validation.disagree);
-    println!("{} passed, {} failed", worlds.agree + validation.agree, worlds.disagree + validation.disagree + unreadable);
+    println!(
+        "validation: {} verdicts, {} agree, {} disagree",
+        validation.total(),
+        validation.agree,
+        validation.disagree
+    );
+    println!(
+        "{} passed, {} failed",
+        worlds.agree + validation.agree,
+        worlds.disagree + validation.disagree + unreadable
+    );
     if worlds.total() + validation.total() == 0 {
         println!("nothing was run: is {} a conformance folder?", options.dir.display());
         return ExitCode::FAILURE;

@@ -190,12 +190,11 @@ impl Table {
             level.healthy += u64::from(host.healthy);
         }
         let loads = priority::loads(&census, settings.panic_threshold.into());
-        let warming = settings.warmup.is_some_and(|(window, _, _)| {
-            hosts.iter().any(|host| host.healthy && now - host.since <= window)
-        });
+        let warming = settings
+            .warmup
+            .is_some_and(|(window, _, _)| hosts.iter().any(|host| host.healthy && now - host.since <= window));
         let mut table = Table { hosts, census, loads, priorities: Vec::new(), settings };
-        table.priorities =
-            (0..levels).map(|level| table.priority(level, warming, cursors, now)).collect();
+        table.priorities = (0..levels).map(|level| table.priority(level, warming, cursors, now)).collect();
         table
     }
 
@@ -251,11 +250,14 @@ impl Table {
             Some(places) => {
                 let of = |place: usize| members.iter().filter(move |index| self.hosts[**index].place == place);
                 // Places whose hosts are all out still count: their share is simply missing.
-                let present = |place: usize| {
-                    self.hosts.iter().any(|host| host.priority == level && host.place == place)
-                };
-                let total: f64 =
-                    places.iter().enumerate().filter(|(place, _)| present(*place)).map(|(_, weight)| *weight as f64).sum();
+                let present =
+                    |place: usize| self.hosts.iter().any(|host| host.priority == level && host.place == place);
+                let total: f64 = places
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| present(*place))
+                    .map(|(_, weight)| *weight as f64)
+                    .sum();
                 members
                     .iter()
                     .filter_map(|index| {

@@ -60,9 +60,8 @@ pub(crate) fn action(rule: &HttpRoute, place: &Place<'_>) -> Result<(Action, Hea
     let mut request_headers = operations(headers.and_then(|headers| headers.request.as_ref()))?;
     let rewrite = rule.rewrite.as_ref();
     let written = rewrite.map(|rewrite| rewrite.authority.as_str()).filter(|authority| !authority.is_empty());
-    let mut host_rewrite: Option<Arc<str>> = written
-        .or_else(|| host_operation(headers.and_then(|headers| headers.request.as_ref())))
-        .map(Arc::from);
+    let mut host_rewrite: Option<Arc<str>> =
+        written.or_else(|| host_operation(headers.and_then(|headers| headers.request.as_ref()))).map(Arc::from);
 
     let weighted = rule.route.len() > 1;
     let mut destinations = Vec::new();
@@ -94,11 +93,16 @@ pub(crate) fn action(rule: &HttpRoute, place: &Place<'_>) -> Result<(Action, Hea
     if destinations.is_empty() {
         return Err("every destination has weight 0".into());
     }
-    let any_hash = rule.route.iter().filter_map(|entry| entry.destination.as_ref()).any(|destination| !hash_keys(destination, place).is_empty());
+    let any_hash = rule
+        .route
+        .iter()
+        .filter_map(|entry| entry.destination.as_ref())
+        .any(|destination| !hash_keys(destination, place).is_empty());
     let path_rewrite = match rewrite {
         Some(rewrite) => match &rewrite.uri_regex_rewrite {
             Some(regex) if !regex.r#match.is_empty() => PathRewrite::Regex {
-                pattern: super::matches::pattern(&regex.r#match, "rewrite.uriRegexRewrite.match").map_err(|bad| bad.message)?,
+                pattern: super::matches::pattern(&regex.r#match, "rewrite.uriRegexRewrite.match")
+                    .map_err(|bad| bad.message)?,
                 substitution: regex.rewrite.as_str().into(),
             },
             _ if !rewrite.uri.is_empty() => PathRewrite::Matched(rewrite.uri.as_str().into()),
@@ -181,7 +185,8 @@ fn operations(operations: Option<&resource::HeaderOperations>) -> Result<HeaderO
             .iter()
             .filter_map(|(key, value)| Some((name(key)?, value)))
             .map(|(name, value)| {
-                let template = ValueTemplate::parse(value).map_err(|error| format!("header value `{value}`: {error}"))?;
+                let template =
+                    ValueTemplate::parse(value).map_err(|error| format!("header value `{value}`: {error}"))?;
                 Ok((name?, template))
             })
             .collect()
@@ -322,7 +327,8 @@ fn retry(retries: Option<&resource::HttpRetry>, avoid_by_default: bool) -> Optio
     let Some(retries) = retries else { return Some(default_retry(avoid_by_default)) };
     let attempts = u32::try_from(retries.attempts).ok().filter(|attempts| *attempts > 0)?;
     let words: Vec<&str> = retries.retry_on.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
-    let codes: Vec<u16> = words.iter().filter_map(|word| word.parse().ok()).filter(|code| is_known_status(*code)).collect();
+    let codes: Vec<u16> =
+        words.iter().filter_map(|word| word.parse().ok()).filter(|code| is_known_status(*code)).collect();
     let mut on = if words.is_empty() { RetryOn::parse(DEFAULT_RETRY_ON) } else { RetryOn::parse(&retries.retry_on) };
     if !codes.is_empty() {
         on = on | RetryOn::RETRIABLE_STATUS_CODES;

@@ -68,7 +68,9 @@ impl<'a> Compiler<'a> {
             .iter()
             .filter(|entry| !several || entry.weight > 0)
             .filter_map(|entry| Some((entry.weight, entry.destination.as_ref()?)))
-            .map(|(weight, destination)| plain(u64::try_from(weight).unwrap_or(0), actions::target(destination, &place)))
+            .map(|(weight, destination)| {
+                plain(u64::try_from(weight).unwrap_or(0), actions::target(destination, &place))
+            })
             .collect();
         let resource = Arc::clone(&source.name);
         ChainSpec {
@@ -111,8 +113,12 @@ impl<'a> Compiler<'a> {
         for (number, services) in by_port {
             let mut chains = Vec::new();
             for (service, port) in services {
-                let own: Vec<IpNet> =
-                    service.address.iter().filter_map(|address| address.parse::<std::net::IpAddr>().ok()).map(IpNet::from).collect();
+                let own: Vec<IpNet> = service
+                    .address
+                    .iter()
+                    .filter_map(|address| address.parse::<std::net::IpAddr>().ok())
+                    .map(IpNet::from)
+                    .collect();
                 if port.protocol.is_tls() {
                     self.tls_chains(sources, service, number, &own, &mut chains);
                 } else {
@@ -265,7 +271,8 @@ impl<'a> Compiler<'a> {
                 if rule.route.is_empty() || !self.holds(&conditions, source.namespace, port) {
                     continue;
                 }
-                let names: Vec<Box<str>> = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+                let names: Vec<Box<str>> =
+                    block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
                 let taken = |name: &Box<str>| chains.iter().any(|chain| chain.server_names.contains(name));
                 if names.iter().any(taken) {
                     let path = format!("tls[{rule_index}].match[{index}]");

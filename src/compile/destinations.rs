@@ -188,9 +188,10 @@ fn consistent_hash(policy: &TrafficPolicy) -> Option<&ConsistentHashLb> {
 
 fn keys(hash: &ConsistentHashLb) -> Vec<HashKey> {
     let key = if let Some(name) = &hash.http_header_name {
-        HeaderName::try_from(name.to_ascii_lowercase()).ok().map(HashKey::Header).or_else(|| {
-            name.starts_with(':').then(|| HashKey::PseudoHeader(name.to_ascii_lowercase().into()))
-        })
+        HeaderName::try_from(name.to_ascii_lowercase())
+            .ok()
+            .map(HashKey::Header)
+            .or_else(|| name.starts_with(':').then(|| HashKey::PseudoHeader(name.to_ascii_lowercase().into())))
     } else if let Some(cookie) = &hash.http_cookie {
         Some(HashKey::Cookie {
             name: cookie.name.as_str().into(),

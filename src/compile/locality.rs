@@ -150,9 +150,8 @@ fn distribute(groups: &mut [Group], setting: &crate::resource::LocalityLoadBalan
     shares.sort_by(|(a, _), (b, _)| a.matches('*').count().cmp(&b.matches('*').count()).then(a.cmp(b)));
     let mut claimed = vec![false; groups.len()];
     for (pattern, share) in shares {
-        let of: Vec<usize> = (0..groups.len())
-            .filter(|index| !claimed[*index] && matches(pattern, &groups[*index].locality))
-            .collect();
+        let of: Vec<usize> =
+            (0..groups.len()).filter(|index| !claimed[*index] && matches(pattern, &groups[*index].locality)).collect();
         let total: u64 = of.iter().map(|index| groups[*index].weight).sum();
         for index in of {
             claimed[index] = true;

@@ -1,6 +1,6 @@
 //! Translates match blocks into conditions.
 
-use crate::policy::{HeaderField, HeaderMatch, Pattern, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use crate::policy::{HeaderField, HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
 use crate::resource::{HttpMatchRequest, StringMatch};
 use http::HeaderName;
 

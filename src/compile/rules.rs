@@ -43,9 +43,7 @@ impl<'a> Pools<'a> {
         let mut sorted: Vec<&DestinationRule> = rules.iter().collect();
         sorted.sort_by(|a, b| {
             let selects = |rule: &DestinationRule| rule.spec.workload_selector.is_none();
-            selects(a)
-                .cmp(&selects(b))
-                .then_with(|| super::by_age(&a.metadata, &b.metadata))
+            selects(a).cmp(&selects(b)).then_with(|| super::by_age(&a.metadata, &b.metadata))
         });
         let mut pools = Pools {
             local: BTreeMap::new(),
@@ -77,8 +75,8 @@ impl<'a> Pools<'a> {
                 && config.default_destination_rule_export_to.iter().any(|entry| entry == "."))
                 || only(".")
                 || only(namespace);
-            let is_local = one.export_to.is_empty()
-                || ["*", ".", namespace].iter().any(|entry| one.export_to.contains(*entry));
+            let is_local =
+                one.export_to.is_empty() || ["*", ".", namespace].iter().any(|entry| one.export_to.contains(*entry));
             if is_local {
                 add(pools.local.entry(namespace.to_owned()).or_default(), &host, one.clone());
             }

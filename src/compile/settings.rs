@@ -68,8 +68,7 @@ pub(super) fn destination(
 
 /// The endpoint as this port reaches it, with the labels of its place. None if it does not serve the port.
 fn place(endpoint: &Endpoint, port: &ServicePort) -> Option<Placed> {
-    let number =
-        if endpoint.ports.is_empty() { endpoint.port } else { endpoint.ports.get(&port.name).copied()? };
+    let number = if endpoint.ports.is_empty() { endpoint.port } else { endpoint.ports.get(&port.name).copied()? };
     let mut labels = endpoint.labels.clone();
     locality::augment(&mut labels, &endpoint.locality);
     Some(Placed {
@@ -137,7 +136,11 @@ fn outlier_settings(settings: &resource::OutlierDetection) -> OutlierSettings {
             Ok(0) | Err(_) => 10,
             Ok(percent) => percent,
         },
-        error_codes: settings.outlier_detection_http_error_codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect(),
+        error_codes: settings
+            .outlier_detection_http_error_codes
+            .iter()
+            .filter_map(|code| u16::try_from(*code).ok())
+            .collect(),
     }
 }
 

@@ -755,7 +755,11 @@ impl Exchange {
                     return;
                 }
                 let code = if failure.is_connect() { Code::ConnectFailure } else { Code::UpstreamReset };
-                let status = if failure == Failure::Protocol { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
+                let status = if failure == Failure::Protocol {
+                    StatusCode::BAD_GATEWAY
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
                 let body = self.reset_body(failure.reason());
                 self.answer_forward(Reply::new(status, body.as_bytes()), failure.flag(), code);
             }

@@ -66,10 +66,9 @@ impl PathMatch {
             PathMatch::Exact { value, ignore_case: false } => path == &**value,
             PathMatch::Exact { value, ignore_case: true } => path.eq_ignore_ascii_case(value),
             PathMatch::Prefix { value, ignore_case: false } => path.starts_with(&**value),
-            PathMatch::Prefix { value, ignore_case: true } => path
-                .as_bytes()
-                .get(..value.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(value.as_bytes())),
+            PathMatch::Prefix { value, ignore_case: true } => {
+                path.as_bytes().get(..value.len()).is_some_and(|start| start.eq_ignore_ascii_case(value.as_bytes()))
+            }
             PathMatch::Regex(pattern) => pattern.is_match(path.as_bytes()),
         }
     }

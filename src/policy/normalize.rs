@@ -41,7 +41,9 @@ pub fn normalize(path: &str, level: PathNormalization) -> Result<Cow<'_, str>, B
         text.dedup_by(|a, b| *a == b'/' && *b == b'/');
     }
     text.extend_from_slice(query.as_bytes());
-    Ok(Cow::Owned(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())))
+    Ok(Cow::Owned(
+        String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    ))
 }
 
 /// Nothing here that any step would change: no escape, no backslash, no segment that begins with a dot, no character

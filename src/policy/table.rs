@@ -282,7 +282,8 @@ impl PortTable {
     fn host(&self, authority: &str) -> Option<&VirtualHostSpec> {
         let name = without_port(authority).to_ascii_lowercase();
         let index = self.exact.get(name.as_str()).copied().or_else(|| {
-            let longest = self.suffixes.iter().find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(&**suffix));
+            let longest =
+                self.suffixes.iter().find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(&**suffix));
             longest.map(|(_, index)| *index).or(self.any)
         })?;
         self.hosts.get(index)

@@ -25,9 +25,10 @@ pub(crate) enum CorsVerdict {
 }
 
 pub(crate) fn check(policy: &Cors, request: &RequestHead) -> CorsVerdict {
-    let Some(origin) = request.headers.get(ORIGIN).filter(|origin| !origin.is_empty()) else { return CorsVerdict::Pass };
-    let allowed =
-        policy.allow_origins.iter().any(|matcher| matcher.holds(origin.as_bytes()) || matcher.holds(b"*"));
+    let Some(origin) = request.headers.get(ORIGIN).filter(|origin| !origin.is_empty()) else {
+        return CorsVerdict::Pass;
+    };
+    let allowed = policy.allow_origins.iter().any(|matcher| matcher.holds(origin.as_bytes()) || matcher.holds(b"*"));
     let asked = request.headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|method| !method.is_empty());
     let asked = asked.filter(|_| request.method == Method::OPTIONS);
     match asked {

@@ -32,7 +32,9 @@ pub(crate) fn hash(keys: &[HashKey], request: &RequestHead, trust_forwarded: boo
                 _ => None,
             },
             HashKey::SourceIp => source(request, trust_forwarded),
-            HashKey::QueryParameter(name) => parameter(&request.path, name).map(|value| XxHash64::oneshot(0, value.as_bytes())),
+            HashKey::QueryParameter(name) => {
+                parameter(&request.path, name).map(|value| XxHash64::oneshot(0, value.as_bytes()))
+            }
             HashKey::Cookie { name, ttl, path, attributes } => match (cookie(request, name), ttl) {
                 (Some(value), _) => Some(XxHash64::oneshot(0, value)),
                 (None, None) => None,

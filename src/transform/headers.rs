@@ -119,8 +119,7 @@ pub(crate) fn join_lines(headers: &mut HeaderMap, direction: Direction) {
         .collect();
     for name in twice {
         let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(|value| value.as_bytes()).collect();
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b','))
-        {
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b',')) {
             headers.insert(name, joined);
         }
     }
@@ -149,7 +148,11 @@ pub(crate) fn remove_hop_by_hop_of_response(headers: &mut HeaderMap) {
 }
 
 /// Carries out one phase on a request.
-pub(crate) fn apply_to_request(operations: &HeaderOperations, context: &RequestContext<'_>, head: &mut crate::head::RequestHead) {
+pub(crate) fn apply_to_request(
+    operations: &HeaderOperations,
+    context: &RequestContext<'_>,
+    head: &mut crate::head::RequestHead,
+) {
     if operations.is_empty() {
         return;
     }
@@ -190,7 +193,11 @@ impl<'a> RequestContext<'a> {
 }
 
 /// Carries out one phase on a response.
-pub(crate) fn apply_to_response(operations: &HeaderOperations, context: &Context<'_>, head: &mut crate::head::ResponseHead) {
+pub(crate) fn apply_to_response(
+    operations: &HeaderOperations,
+    context: &Context<'_>,
+    head: &mut crate::head::ResponseHead,
+) {
     if operations.is_empty() {
         return;
     }

@@ -43,7 +43,12 @@ impl<'a> Reply<'a> {
     }
 
     /// The answer to a request. `phases` are the response header operations that apply.
-    pub(crate) fn build(self, request: &RequestHead, context: &Context<'_>, phases: &[&HeaderOperations]) -> LocalReply {
+    pub(crate) fn build(
+        self,
+        request: &RequestHead,
+        context: &Context<'_>,
+        phases: &[&HeaderOperations],
+    ) -> LocalReply {
         let mut head = ResponseHead::new(self.status);
         head.headers.extend(self.headers);
         for phase in phases {

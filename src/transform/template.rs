@@ -133,7 +133,8 @@ impl ValueTemplate {
 
 /// The command at the beginning of `text` (its `%` is gone), and what follows its second `%`.
 fn command(text: &str) -> Result<(Command, Option<usize>, &str), TemplateError> {
-    let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).ok_or(TemplateError::Lone)?;
+    let end =
+        text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).ok_or(TemplateError::Lone)?;
     let (name, mut rest) = text.split_at(end);
     let mut argument = "";
     if let Some(open) = rest.strip_prefix('(') {

@@ -473,9 +473,10 @@ impl Core {
             (Some(settings), None) => self.detector = Some(Arc::new(Detector::new(settings, now))),
             (None, _) => self.detector = None,
         }
-        let records = self.detector.as_ref().map(|detector| {
-            detector.set_hosts(destination.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.key)))
-        });
+        let records = self
+            .detector
+            .as_ref()
+            .map(|detector| detector.set_hosts(destination.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.key))));
         let mut kept = BTreeMap::new();
         let mut endpoints = Vec::with_capacity(destination.endpoints.len());
         let mut hosts = Vec::with_capacity(destination.endpoints.len());
@@ -522,9 +523,7 @@ impl Core {
                 .locality_weighted
                 .then(|| destination.groups.iter().map(|group| group.weight).collect()),
             panic_threshold: destination.panic_threshold,
-            warmup: destination
-                .warmup
-                .map(|warmup| (warmup.window, warmup.aggression, warmup.minimum_percent / 100.0)),
+            warmup: destination.warmup.map(|warmup| (warmup.window, warmup.aggression, warmup.minimum_percent / 100.0)),
             seed,
             ..balance::Settings::new(algorithm)
         };

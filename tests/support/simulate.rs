@@ -88,9 +88,7 @@ impl Simulation {
                     (0..case.times.unwrap_or(1)).flat_map(|_| self.requests(request, 1)).collect()
                 }
             }
-            (None, Some(connection)) => {
-                (0..case.times.unwrap_or(1)).map(|_| self.connection(connection)).collect()
-            }
+            (None, Some(connection)) => (0..case.times.unwrap_or(1)).map(|_| self.connection(connection)).collect(),
             (None, None) => Vec::new(),
         };
         self.now = self.now + Duration::from_millis(case.then_wait_ms + 1);
@@ -167,15 +165,7 @@ struct Live {
 impl Live {
     fn new(mut exchange: Exchange, script: VecDeque<Scripted>, now: Timestamp) -> Live {
         exchange.request_complete(now);
-        Live {
-            exchange,
-            script,
-            started: now,
-            wait: now,
-            coming: None,
-            seen: Observed::default(),
-            done: false,
-        }
+        Live { exchange, script, started: now, wait: now, coming: None, seen: Observed::default(), done: false }
     }
 
     /// When something happens next, if nothing else does.
@@ -347,7 +337,8 @@ fn lines(headers: &HeaderMap, hide: impl Fn(&str, &[u8]) -> bool) -> Vec<(String
 }
 
 fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
-    const HOP_BY_HOP: &[&str] = &["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    const HOP_BY_HOP: &[&str] =
+        &["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
     lines(headers, |name, _| {
         HOP_BY_HOP.contains(&name)
             || name == "content-length"
