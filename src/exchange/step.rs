@@ -66,6 +66,11 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// The settings of its destination.
+    pub fn destination(&self) -> Arc<Destination> {
+        self.upstream.destination()
+    }
+
     /// Says what came of it. Without this nothing is counted.
     pub fn finish(self, outcome: Outcome, now: Timestamp) {
         self.upstream.record(&self.endpoint, outcome, now);

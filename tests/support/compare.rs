@@ -18,9 +18,25 @@ pub struct Observed {
     pub upstream: Option<Upstream>,
     /// Of each attempt that reached an upstream, in order.
     pub endpoints: Vec<String>,
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Vec<SeenMirror>,
     pub elapsed: Duration,
     pub outcome: String,
+}
+
+/// A copy that was sent. Which of several endpoints got it is chance.
+#[derive(Clone, Debug)]
+pub struct SeenMirror {
+    pub candidates: Vec<String>,
+    pub method: String,
+    pub path: String,
+    pub authority: String,
+}
+
+impl SeenMirror {
+    fn agrees(&self, wanted: &Mirror) -> bool {
+        self.candidates.contains(&wanted.endpoint)
+            && (&self.method, &self.path, &self.authority) == (&wanted.method, &wanted.path, &wanted.authority)
+    }
 }
 
 impl Observed {
@@ -35,7 +51,7 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
     let mut field = |name: &str, wanted: &dyn Debug, got: &dyn Debug| {
         let (wanted, got) = (format!("{wanted:?}"), format!("{got:?}"));
         if wanted != got {
-            lines.push(format!("{name}: observed {wanted}, here {got}"));
+            lines.push(format!("{name}: expected {wanted}, got {got}"));
         }
     };
     field("outcome", &expect.outcome, &seen.outcome);
@@ -47,7 +63,6 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
     field("flags", &sorted(&expect.flags), &sorted(&seen.flags));
     field("status", &expect.status, &seen.status);
     field("attempts", &expect.attempts, &seen.attempts);
-    field("mirrors", &sorted(&expect.mirrors), &sorted(&seen.mirrors));
     if let Some(body) = &expect.body {
         field("body", body, &seen.body);
     }
@@ -64,6 +79,14 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
         field("upstream.path", &wanted.path, &got.path);
         field("upstream.headers", &sorted(&wanted.headers), &sorted(&got.headers));
     }
+    let mut copies = seen.mirrors.clone();
+    let all_sent = expect.mirrors.iter().all(|wanted| {
+        let found = copies.iter().position(|copy| copy.agrees(wanted));
+        found.map(|at| copies.swap_remove(at)).is_some()
+    });
+    if !all_sent || !copies.is_empty() {
+        lines.push(format!("mirrors: expected {:?}, got {:?}", expect.mirrors, seen.mirrors));
+    }
     let (wanted, got) = (sorted(&expect.headers), sorted(&seen.headers));
     if wanted.len() != got.len() || !wanted.iter().zip(&got).all(|(wanted, got)| header_agrees(wanted, got)) {
         field("headers", &wanted, &got);
@@ -72,7 +95,7 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
         let got = seen.elapsed.as_millis() as u64;
         let slack = (wanted / 4).max(120);
         if got.abs_diff(wanted) > slack {
-            lines.push(format!("elapsed_ms: observed {wanted}, here {got}"));
+            lines.push(format!("elapsed_ms: expected {wanted}, got {got}"));
         }
     }
     lines
@@ -115,7 +138,7 @@ pub fn share_differences(shares: &[Share], seen: &[Observed]) -> Vec<String> {
         let p = f64::from(wanted + got) / (2.0 * times);
         let slack = 5.0 * (2.0 * p * (1.0 - p) * times).sqrt() + 2.0;
         if f64::from(wanted.abs_diff(got)) > slack {
-            lines.push(format!("shares: {key:?}: observed {wanted}, here {got}, of {times}"));
+            lines.push(format!("shares: {key:?}: expected {wanted}, got {got}, of {times}"));
         }
     }
     lines
@@ -129,7 +152,7 @@ pub fn outcome_differences(outcomes: &[Outcomes], seen: &[Observed]) -> Vec<Stri
     }
     let wanted: BTreeMap<_, _> =
         outcomes.iter().map(|one| ((one.status, sorted(&one.flags), one.attempts), one.count)).collect();
-    if wanted == got { Vec::new() } else { vec![format!("outcomes: observed {wanted:?}, here {got:?}")] }
+    if wanted == got { Vec::new() } else { vec![format!("outcomes: expected {wanted:?}, got {got:?}")] }
 }
 
 /// How often each endpoint was picked, smallest first.
@@ -144,7 +167,7 @@ pub fn spread_difference(picks: &[u32], seen: &[Observed]) -> Option<String> {
     got.sort_unstable();
     (got != picks).then(|| {
         let mut line = String::new();
-        let _ = write!(line, "spread: observed {picks:?}, here {got:?} ({counts:?})");
+        let _ = write!(line, "spread: expected {picks:?}, got {got:?} ({counts:?})");
         line
     })
 }

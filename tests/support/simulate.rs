@@ -3,7 +3,7 @@
 //! Nothing takes time here but what a script or a policy says: a delay, a backoff, a fault, a timeout.
 
 use super::CaseResult;
-use super::compare::{self, Observed};
+use super::compare::{self, Observed, SeenMirror};
 use super::world::{self, Case, World};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pointsman::exchange::{Attempt, Code, Exchange, Failure, Step};
@@ -190,11 +190,11 @@ impl Live {
                         return moved;
                     }
                 }
-                Step::Mirror(mirror) => self.seen.mirrors.push(world::Mirror {
-                    endpoint: mirror.endpoint.address().to_owned(),
+                Step::Mirror(mirror) => self.seen.mirrors.push(SeenMirror {
+                    candidates: mirror.destination().endpoints.iter().map(|one| one.address.to_string()).collect(),
                     method: mirror.head.method.to_string(),
-                    path: mirror.head.path,
-                    authority: mirror.head.authority,
+                    path: mirror.head.path.clone(),
+                    authority: mirror.head.authority.clone(),
                 }),
                 Step::Attempt(attempt) => self.send(attempt, now),
                 Step::Cancel => self.coming = None,
