@@ -79,6 +79,10 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
         field("upstream.path", &wanted.path, &got.path);
         field("upstream.headers", &sorted(&wanted.headers), &sorted(&got.headers));
     }
+    let (wanted, got) = (sorted(&expect.headers), sorted(&seen.headers));
+    if wanted.len() != got.len() || !wanted.iter().zip(&got).all(|(wanted, got)| header_agrees(wanted, got)) {
+        field("headers", &wanted, &got);
+    }
     let mut copies = seen.mirrors.clone();
     let all_sent = expect.mirrors.iter().all(|wanted| {
         let found = copies.iter().position(|copy| copy.agrees(wanted));
@@ -86,10 +90,6 @@ pub fn differences(expect: &Expect, seen: &Observed) -> Vec<String> {
     });
     if !all_sent || !copies.is_empty() {
         lines.push(format!("mirrors: expected {:?}, got {:?}", expect.mirrors, seen.mirrors));
-    }
-    let (wanted, got) = (sorted(&expect.headers), sorted(&seen.headers));
-    if wanted.len() != got.len() || !wanted.iter().zip(&got).all(|(wanted, got)| header_agrees(wanted, got)) {
-        field("headers", &wanted, &got);
     }
     if let Some(wanted) = expect.elapsed_ms {
         let got = seen.elapsed.as_millis() as u64;
