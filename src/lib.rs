@@ -13,6 +13,8 @@ pub mod outlier;
 pub mod policy;
 pub mod resource;
 pub mod time;
+#[cfg(feature = "tower")]
+pub mod tower;
 pub mod transform;
 pub mod upstream;
 

@@ -45,7 +45,6 @@ pub struct Exchange {
     cookies: Vec<HeaderValue>,
     mirrors: Vec<Mirror>,
     timeout: Option<Duration>,
-    started: Timestamp,
     request_complete: Option<Timestamp>,
     routed: Option<Timestamp>,
     summary: Summary,
@@ -123,7 +122,6 @@ impl Exchange {
             cookies: Vec::new(),
             mirrors: Vec::new(),
             timeout: None,
-            started: now,
             request_complete: None,
             routed: None,
             summary: Summary::default(),
@@ -154,10 +152,15 @@ impl Exchange {
         self.retries.as_ref().is_some_and(|retries| retries.left() > 0) || !self.mirrors.is_empty()
     }
 
-    /// Wakes a task when an exchange that waits for a connection may go on.
-    pub fn register(&self, waker: &Waker) {
-        if let Phase::Queued(ticket, _) = &self.phase {
-            ticket.register(waker);
+    /// Wakes a task when an exchange that waits for a connection may go on. True if that may be now.
+    pub fn poll_turn(&self, waker: &Waker) -> bool {
+        match &self.phase {
+            Phase::Queued(ticket, _) => {
+                ticket.register(waker);
+                // A turn that came before the waker was there would be missed.
+                ticket.may_go()
+            }
+            _ => false,
         }
     }
 
@@ -776,6 +779,19 @@ impl Exchange {
     pub fn on_connected(&mut self, now: Timestamp) {
         if let Phase::Sent(sent) = &mut self.phase {
             sent.since = now;
+        }
+    }
+
+    /// A retry needs a body that is no longer there: what was got last stands.
+    pub fn on_body_gone(&mut self, now: Timestamp) {
+        if let Phase::Sent(sent) = std::mem::replace(&mut self.phase, Phase::Done) {
+            drop(sent);
+            self.summary.attempts = self.summary.attempts.saturating_sub(1);
+            self.summary.retry_refused = Some("the request's body is over the replay limit");
+            let _ = now;
+            let reply =
+                Reply::new(StatusCode::INSUFFICIENT_STORAGE, b"exceeded request buffer limit while retrying upstream");
+            self.answer_forward(reply, Flags::NONE, Code::BodyGone);
         }
     }
 

@@ -162,6 +162,8 @@ pub enum Code {
     Timeout,
     /// An attempt's time is up.
     PerTryTimeout,
+    /// A retry needed a body that was too large to keep.
+    BodyGone,
     /// The client went away.
     ClientGone,
 }

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 pub struct BadPath;
 
 /// The normal form of a path with its query.
-pub fn normalize(path: &str, level: PathNormalization) -> Result<Cow<'_, str>, BadPath> {
+pub(crate) fn normalize(path: &str, level: PathNormalization) -> Result<Cow<'_, str>, BadPath> {
     let path = path.split_once('#').map_or(path, |(before, _)| before);
     if level == PathNormalization::None || !path.starts_with('/') {
         return Ok(Cow::Borrowed(path));

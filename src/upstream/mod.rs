@@ -568,6 +568,15 @@ impl Ticket {
         }
     }
 
+    /// May it be time?
+    pub(crate) fn may_go(&self) -> bool {
+        let current = self.upstream.current();
+        let limits = &current.destination.limits;
+        lock(&self.upstream.queue).is_first(self.number, &self.endpoint.key)
+            && (self.endpoint.active.load(Ordering::Acquire) == 0
+                || limits.max_connections.is_none_or(|limit| self.upstream.connections.get() < limit))
+    }
+
     /// Wakes this task when it may be time.
     pub fn register(&self, waker: &Waker) {
         if let Some((_, slot)) = lock(&self.upstream.queue).waiting.get_mut(&self.number) {

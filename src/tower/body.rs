@@ -1,0 +1,154 @@
+//! The body of a response: the upstream's as it comes, or one that was made here.
+
+use super::clock::{Clock, Generator};
+use super::replay::BoxError;
+use crate::exchange::{Exchange, Failure, Step};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::time::Sleep;
+
+pin_project! {
+    /// The body of a response. While it is read, the exchange goes on: the whole time may still run out, and trailers say
+    /// how a gRPC call went.
+    pub struct ResponseBody<R> {
+        #[pin]
+        kind: Kind<R>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<R> {
+        Local { body: Option<Bytes> },
+        Upstream { #[pin] body: R, watch: Option<Box<Watch>> },
+    }
+}
+
+/// The exchange behind a body that is on its way.
+struct Watch {
+    exchange: Exchange,
+    clock: Clock,
+    draws: Generator,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// The route's time was up before the body had come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the route's timeout ran out while the response was on its way")]
+pub struct BodyTimeout;
+
+impl<R> ResponseBody<R> {
+    pub(super) fn local(body: Vec<u8>) -> Self {
+        let body = (!body.is_empty()).then(|| Bytes::from(body));
+        ResponseBody { kind: Kind::Local { body } }
+    }
+
+    pub(super) fn upstream(body: R, exchange: Exchange, clock: Clock, draws: Generator) -> Self
+    where
+        R: Body,
+    {
+        let mut watch = Box::new(Watch { exchange, clock, draws, sleep: None });
+        if body.is_end_stream() {
+            watch.exchange.on_end(clock.now());
+            return ResponseBody { kind: Kind::Upstream { body, watch: None } };
+        }
+        watch.arm();
+        ResponseBody { kind: Kind::Upstream { body, watch: Some(watch) } }
+    }
+}
+
+impl Watch {
+    /// Sets the timer to when the exchange wants to be asked again.
+    fn arm(&mut self) {
+        self.sleep = match self.exchange.next(self.clock.now(), &mut self.draws) {
+            Step::Wait(until) => self.clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at))),
+            _ => None,
+        };
+    }
+
+    /// Is the time up?
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Some(sleep) = &mut self.sleep {
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            match self.exchange.next(self.clock.now(), &mut self.draws) {
+                Step::Wait(until) => {
+                    self.sleep = self.clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)));
+                }
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+impl<R> Body for ResponseBody<R>
+where
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().kind.project() {
+            KindProjection::Local { body } => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            KindProjection::Upstream { body, watch } => {
+                let ready = body.poll_frame(cx);
+                let Some(watching) = watch else {
+                    return ready.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                };
+                let now = watching.clock.now();
+                match ready {
+                    Poll::Pending if watching.poll_time(cx) => {
+                        *watch = None;
+                        Poll::Ready(Some(Err(BodyTimeout.into())))
+                    }
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Some(trailers) = frame.trailers_ref() {
+                            watching.exchange.on_trailers(trailers, now);
+                        }
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        watching.exchange.on_failure(Failure::Reset, now, &mut watching.draws);
+                        *watch = None;
+                        Poll::Ready(Some(Err(error.into())))
+                    }
+                    Poll::Ready(None) => {
+                        watching.exchange.on_end(now);
+                        *watch = None;
+                        Poll::Ready(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Local { body } => body.is_none(),
+            Kind::Upstream { body, watch } => watch.is_none() && body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Local { body } => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Kind::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl<R> fmt::Debug for ResponseBody<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").finish_non_exhaustive()
+    }
+}

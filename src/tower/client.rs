@@ -1,0 +1,501 @@
+//! The client's side: route, pick, retry, time out, mirror and eject, over any service that can reach an endpoint.
+//!
+//! [`Client`] is a driver of [`Exchange`]: it does what each [`Step`] says with the inner service, tokio's timers and the
+//! request's body, and tells the exchange what came of it. It decides nothing itself.
+//!
+//! The inner service gets a request whose URI is the endpoint's (`http://10.0.0.7:9080/path`), whose `Host` is the mesh's,
+//! and whose extensions hold the [`Target`]. hyper-util's pooled client is such a service; so is anything that looks at
+//! the URI or at the target.
+//!
+//! What a user of tower may rely on:
+//! - `poll_ready` is the inner service's; the instance that was ready serves the first attempt, clones are made ready
+//!   before they are called.
+//! - A clone is independent, and shares the engine.
+//! - Dropping the future (or the response's body) releases everything at once: permits, counts, the attempt itself.
+//! - An answer that the policy makes (404, 503, 504, a redirect, …) is a response, as a proxy's client would see it. The
+//!   [`Summary`](crate::exchange::Summary) in its extensions says why, and an [`AttemptError`] holds what the inner service said last.
+//! - Bodies stream. A request's body is kept for replay up to [`Client::with_replay_limit`] bytes; beyond that it is sent once.
+
+use super::body::ResponseBody;
+use super::classify::classify;
+use super::clock::{Clock, Generator, Seed};
+use super::replay::{BoxError, ReplayBody};
+use crate::engine::Engine;
+use crate::exchange::{Attempt, Exchange, Failure, Step};
+use crate::head::{RequestHead, ResponseHead};
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Body;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::Sleep;
+use tower::{Layer, Service};
+
+/// How much of a request's body is kept for replay, unless said otherwise: Envoy's 1 MiB.
+pub const DEFAULT_REPLAY_LIMIT: usize = 1 << 20;
+
+/// Routes requests with an [`Engine`] and sends them with `S`. See the [module](self).
+#[derive(Clone)]
+pub struct Client<S> {
+    inner: S,
+    engine: Engine,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Clock,
+    seed: Seed,
+    replay_limit: usize,
+    port: Option<u16>,
+    classify: Box<dyn Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync>,
+}
+
+/// Makes a [`Client`] of a service.
+#[derive(Clone, Debug)]
+pub struct ClientLayer {
+    engine: Engine,
+}
+
+impl ClientLayer {
+    /// A layer that routes with `engine`.
+    pub fn new(engine: Engine) -> Self {
+        ClientLayer { engine }
+    }
+}
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = Client<S>;
+
+    fn layer(&self, inner: S) -> Client<S> {
+        Client::new(self.engine.clone(), inner)
+    }
+}
+
+/// Where the inner service is to send a request: in the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Target {
+    /// The destination's name, as Istio names clusters.
+    pub cluster: Arc<str>,
+    /// The endpoint, `address:port`.
+    pub endpoint: Arc<str>,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+/// What the inner service said when an attempt failed: in the extensions of the response that is made instead.
+#[derive(Clone)]
+pub struct AttemptError(Arc<BoxError>);
+
+impl AttemptError {
+    /// The inner service's own error.
+    pub fn get(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &**self.0
+    }
+}
+
+impl fmt::Debug for AttemptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AttemptError").field(&self.0).finish()
+    }
+}
+
+impl<S> Client<S> {
+    /// A client with tokio's clock and a random seed.
+    pub fn new(engine: Engine, inner: S) -> Self {
+        let shared = Shared {
+            clock: Clock::new(),
+            seed: Seed::random(),
+            replay_limit: DEFAULT_REPLAY_LIMIT,
+            port: None,
+            classify: Box::new(classify),
+        };
+        Client { inner, engine, shared: Arc::new(shared) }
+    }
+
+    /// The same client with draws from this seed: two runs of the same requests decide alike.
+    pub fn with_seed(self, seed: u64) -> Self {
+        self.with(|shared| shared.seed = Seed::new(seed))
+    }
+
+    /// The same client with this clock. Clients that share an engine must share the clock.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        self.with(|shared| shared.clock = clock)
+    }
+
+    /// The same client that keeps at most so many bytes of a request's body for replay (1 MiB).
+    pub fn with_replay_limit(self, bytes: usize) -> Self {
+        self.with(|shared| shared.replay_limit = bytes)
+    }
+
+    /// The same client that routes every request as if it were for this service port.
+    ///
+    /// Otherwise the port is the URI's or the authority's, and 80 (443 for `https`) where neither has one.
+    pub fn with_port(self, port: u16) -> Self {
+        self.with(|shared| shared.port = Some(port))
+    }
+
+    /// The same client that asks `classify` what an error of the inner service means.
+    pub fn classify_with(
+        self,
+        classify: impl Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|shared| shared.classify = Box::new(classify))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Settings are made before the first clone; after it they are made anew.
+    fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+        match Arc::get_mut(&mut self.shared) {
+            Some(shared) => change(shared),
+            None => {
+                let old = &self.shared;
+                let mut shared = Shared {
+                    clock: old.clock,
+                    seed: Seed::random(),
+                    replay_limit: old.replay_limit,
+                    port: old.port,
+                    classify: Box::new(classify),
+                };
+                change(&mut shared);
+                self.shared = Arc::new(shared);
+            }
+        }
+        self
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("inner", &self.inner).field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Client<S>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = BoxError;
+    type Future = ClientFuture<Response<ResponseBody<R>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The instance that is ready serves the first attempt; its clone waits for the next call.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let driver = Driver {
+            draws: self.shared.seed.next(),
+            shared: Arc::clone(&self.shared),
+            inner: self.inner.clone(),
+            ready: Some(ready),
+            error: None,
+        };
+        let engine = self.engine.clone();
+        ClientFuture { inner: Box::pin(driver.run(engine, request)) }
+    }
+}
+
+/// The future of a [`Client`]. Dropping it lets go of everything at once.
+pub struct ClientFuture<T> {
+    inner: Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>,
+}
+
+impl<T> Future for ClientFuture<T> {
+    type Output = Result<T, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for ClientFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientFuture").finish_non_exhaustive()
+    }
+}
+
+/// One request's driver.
+struct Driver<S> {
+    shared: Arc<Shared>,
+    draws: Generator,
+    inner: S,
+    /// The instance that was made ready for this call.
+    ready: Option<S>,
+    /// What the inner service said last.
+    error: Option<AttemptError>,
+}
+
+type Sending<R> = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
+
+impl<S> Driver<S> {
+    async fn run<B, R>(mut self, engine: Engine, request: Request<B>) -> Result<Response<ResponseBody<R>>, BoxError>
+    where
+        S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let clock = self.shared.clock;
+        let (parts, body) = request.into_parts();
+        let body = ReplayBody::new(body, self.shared.replay_limit);
+        let head = head_of(&parts, self.shared.port);
+        let extensions = parts.extensions;
+        let mut exchange = engine.begin(head, clock.now(), &mut self.draws);
+        let mut body_told = false;
+        let mut sending: Option<Sending<R>> = None;
+        let mut received: Option<R> = None;
+        let mut received_version = http::Version::HTTP_11;
+        let mut received_extensions = http::Extensions::new();
+        let mut first = Some(body.again());
+        loop {
+            if !body_told && body.is_complete() {
+                body_told = true;
+                exchange.request_complete(clock.now());
+            }
+            match exchange.next(clock.now(), &mut self.draws) {
+                Step::Wait(until) => {
+                    let mut sleep = clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)));
+                    let woken = poll_fn(|cx| poll_event(cx, &mut sending, &mut sleep, &exchange, &body, body_told));
+                    match woken.await {
+                        Woken::Answered(result) => {
+                            sending = None;
+                            let now = clock.now();
+                            match result {
+                                Ok(response) => {
+                                    let (parts, body) = response.into_parts();
+                                    received = Some(body);
+                                    received_version = parts.version;
+                                    received_extensions = parts.extensions;
+                                    let mut head = ResponseHead::new(parts.status);
+                                    head.headers = parts.headers;
+                                    exchange.on_response(head, now, &mut self.draws);
+                                }
+                                Err(error) => {
+                                    let failure = (self.shared.classify)(error.as_ref());
+                                    self.error = Some(AttemptError(Arc::new(error)));
+                                    exchange.on_failure(failure, now, &mut self.draws);
+                                }
+                            }
+                        }
+                        Woken::Again => {}
+                    }
+                }
+                Step::Attempt(attempt) => {
+                    received = None;
+                    // The first attempt reads the body itself; a later one needs that it was kept.
+                    let replay = match first.take() {
+                        Some(body) => body,
+                        None => body.again(),
+                    };
+                    let Some(replay) = replay else {
+                        exchange.on_body_gone(clock.now());
+                        continue;
+                    };
+                    let target = Target {
+                        cluster: exchange.summary().cluster.clone(),
+                        endpoint: attempt.endpoint.key().clone(),
+                        attempt: attempt.number,
+                    };
+                    let request = outgoing(&attempt, target, &extensions, replay);
+                    let service = self.ready.take().map_or_else(|| (self.inner.clone(), false), |ready| (ready, true));
+                    sending = Some(Box::pin(send(service, request)));
+                }
+                Step::Mirror(mirror) => {
+                    if let Some(copy) = body.again() {
+                        let target = Target {
+                            cluster: Arc::clone(&mirror.cluster),
+                            endpoint: mirror.endpoint.key().clone(),
+                            attempt: 1,
+                        };
+                        let request = build(
+                            &mirror.head,
+                            mirror.endpoint.address(),
+                            mirror.endpoint.port(),
+                            target,
+                            &extensions,
+                            copy,
+                        );
+                        let sending = send((self.inner.clone(), false), request);
+                        let timeout = mirror.timeout;
+                        tokio::spawn(async move {
+                            let outcome = run_mirror(sending, timeout).await;
+                            mirror.finish(outcome, clock.now());
+                        });
+                    }
+                }
+                Step::Cancel => sending = None,
+                Step::Respond(reply) => {
+                    let mut response = Response::new(ResponseBody::local(reply.body));
+                    *response.status_mut() = reply.head.status;
+                    *response.headers_mut() = reply.head.headers;
+                    response.extensions_mut().insert(exchange.summary().clone());
+                    if let Some(error) = self.error.take() {
+                        response.extensions_mut().insert(error);
+                    }
+                    return Ok(response);
+                }
+                Step::Return(head) => {
+                    let Some(body) = received.take() else { return Err("an attempt's response was lost".into()) };
+                    let summary = exchange.summary().clone();
+                    let mut response = Response::new(ResponseBody::upstream(body, exchange, clock, self.draws));
+                    *response.status_mut() = head.status;
+                    *response.version_mut() = received_version;
+                    *response.headers_mut() = head.headers;
+                    *response.extensions_mut() = received_extensions;
+                    response.extensions_mut().insert(summary);
+                    return Ok(response);
+                }
+                Step::Reset | Step::Done => return Err("the exchange is over".into()),
+            }
+        }
+    }
+}
+
+enum Woken<R> {
+    Answered(Result<Response<R>, BoxError>),
+    Again,
+}
+
+/// Whatever comes first: the attempt's end, the time, a free connection, the end of the request's body.
+fn poll_event<B, R>(
+    cx: &mut Context<'_>,
+    sending: &mut Option<Sending<R>>,
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+    exchange: &Exchange,
+    body: &ReplayBody<B>,
+    body_told: bool,
+) -> Poll<Woken<R>>
+where
+    B: Body<Data = Bytes>,
+{
+    if let Some(sending) = sending
+        && let Poll::Ready(result) = sending.as_mut().poll(cx)
+    {
+        return Poll::Ready(Woken::Answered(result));
+    }
+    if let Some(sleep) = sleep
+        && sleep.as_mut().poll(cx).is_ready()
+    {
+        return Poll::Ready(Woken::Again);
+    }
+    if !body_told && body.poll_complete(cx).is_ready() {
+        return Poll::Ready(Woken::Again);
+    }
+    if exchange.poll_turn(cx.waker()) {
+        return Poll::Ready(Woken::Again);
+    }
+    Poll::Pending
+}
+
+/// A call of an instance that is ready, or that is made ready first.
+async fn send<S, Q>((mut service, ready): (S, bool), request: Q) -> Result<S::Response, BoxError>
+where
+    S: Service<Q>,
+    S::Error: Into<BoxError>,
+{
+    if !ready {
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+    }
+    service.call(request).await.map_err(Into::into)
+}
+
+/// A mirror's response is read to its end and thrown away.
+async fn run_mirror<R>(
+    sending: impl Future<Output = Result<Response<R>, BoxError>>,
+    timeout: Option<std::time::Duration>,
+) -> crate::outlier::Outcome
+where
+    R: Body,
+{
+    use crate::outlier::Outcome;
+    let whole = async {
+        match sending.await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let mut body = std::pin::pin!(response.into_body());
+                while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+                    if frame.is_err() {
+                        break;
+                    }
+                }
+                Outcome::Status(status)
+            }
+            Err(_) => Outcome::Failure,
+        }
+    };
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, whole).await.unwrap_or(Outcome::Timeout),
+        None => whole.await,
+    }
+}
+
+/// A request's head as the engine reads it.
+pub(super) fn head_of(parts: &http::request::Parts, port: Option<u16>) -> RequestHead {
+    let host = parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+    let authority = parts.uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let scheme = parts.uri.scheme_str().unwrap_or("http");
+    let written = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.or(written).unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let mut head = RequestHead::new(parts.method.clone(), port, authority, if path.is_empty() { "/" } else { path });
+    head.scheme = scheme.to_owned();
+    head.version = parts.version;
+    head.headers = parts.headers.clone();
+    head.headers.remove(http::header::HOST);
+    head.remote = parts.extensions.get::<std::net::SocketAddr>().copied();
+    head
+}
+
+fn outgoing<B>(
+    attempt: &Attempt,
+    target: Target,
+    extensions: &http::Extensions,
+    body: ReplayBody<B>,
+) -> Request<ReplayBody<B>> {
+    build(&attempt.head, attempt.endpoint.address(), attempt.endpoint.port(), target, extensions, body)
+}
+
+/// The request for one endpoint.
+fn build<B>(
+    head: &RequestHead,
+    address: &str,
+    port: u16,
+    target: Target,
+    extensions: &http::Extensions,
+    body: ReplayBody<B>,
+) -> Request<ReplayBody<B>> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    let authority = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    let slash = if head.path.starts_with('/') { "" } else { "/" };
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(format!("{slash}{}", head.path));
+    *request.uri_mut() = uri.build().unwrap_or_default();
+    *request.headers_mut() = head.headers.clone();
+    if let Ok(host) = http::HeaderValue::from_str(&head.authority) {
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    *request.extensions_mut() = extensions.clone();
+    request.extensions_mut().insert(target);
+    request
+}
