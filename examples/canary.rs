@@ -18,10 +18,10 @@ mod print;
 mod traffic;
 
 use http::StatusCode;
+use pods::Pods;
 use pointsman::Resources;
 use pointsman::mesh::Viewpoint;
 use pointsman::policy::Policy;
-use pods::Pods;
 use print::{Check, heading, say};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -194,7 +194,10 @@ async fn burst(pods: &Pods, check: &mut Check) {
     let stack = Stack::new(policy("burst.yaml", pods));
     let tally = stack.send(20, 20, "/work", &[]).await;
     tally.print_statuses();
-    check.that(tally.count(StatusCode::OK) == 6, "two were served at once (a pod without a connection gets one), four waited");
+    check.that(
+        tally.count(StatusCode::OK) == 6,
+        "two were served at once (a pod without a connection gets one), four waited",
+    );
     check.that(tally.count(StatusCode::SERVICE_UNAVAILABLE) == 14, "fourteen got 503");
     let refused = tally.slowest_of(StatusCode::SERVICE_UNAVAILABLE);
     let served = tally.slowest_of(StatusCode::OK);

@@ -57,7 +57,13 @@ impl Stack {
     }
 
     /// Sends `count` requests for `reviews`, `at_once` of them at a time.
-    pub async fn send(&self, count: usize, at_once: usize, path: &str, headers: &[(&'static str, &'static str)]) -> Tally {
+    pub async fn send(
+        &self,
+        count: usize,
+        at_once: usize,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Tally {
         let mut answers = Vec::with_capacity(count);
         let mut workers = JoinSet::new();
         for worker in 0..at_once {
