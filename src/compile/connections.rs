@@ -74,7 +74,6 @@ impl<'a> Compiler<'a> {
             .collect();
         let resource = Arc::clone(&source.name);
         ChainSpec {
-            name: Arc::clone(&source.name),
             origin: Origin::Rule { resource, rule, block, delegate: None },
             subnets: Vec::new(),
             server_names: Vec::new(),
@@ -132,7 +131,6 @@ impl<'a> Compiler<'a> {
 
     fn own_chain(&self, service: &Service, port: u16) -> ChainSpec {
         ChainSpec {
-            name: service.host.as_str().into(),
             origin: Origin::Service { host: service.host.as_str().into() },
             subnets: Vec::new(),
             server_names: Vec::new(),

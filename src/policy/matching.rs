@@ -20,8 +20,18 @@ impl<'a> Subject<'a> {
         self.full_path.split_once('?').map_or(self.full_path, |(path, _)| path)
     }
 
-    pub(crate) fn query(&self) -> &'a str {
-        self.full_path.split_once('?').map_or("", |(_, query)| query)
+    /// Every value that a condition on the field looks at.
+    pub(crate) fn each_value(&self, field: &HeaderField, mut see: impl FnMut(&[u8])) {
+        match field {
+            HeaderField::Method => see(self.request.method.as_bytes()),
+            HeaderField::Scheme => see(self.request.scheme.as_bytes()),
+            HeaderField::Authority => see(self.request.authority.as_bytes()),
+            HeaderField::Path => see(self.full_path.as_bytes()),
+            HeaderField::Never(_) => {}
+            HeaderField::Name(name) => {
+                self.request.headers.get_all(name).iter().for_each(|value| see(value.as_bytes()));
+            }
+        }
     }
 
     /// The first value of a query parameter.

@@ -6,7 +6,9 @@
 mod action;
 mod decision;
 mod destination;
+mod explain;
 mod flags;
+mod index;
 mod matcher;
 mod matching;
 mod normalize;
@@ -18,6 +20,7 @@ mod table;
 pub use action::*;
 pub use decision::*;
 pub use destination::*;
+pub use explain::{Asked, Explanation, FailedCondition, HostStep, Outcome, RuleStep};
 pub use flags::*;
 pub use matcher::*;
 pub use normalize::BadPath;

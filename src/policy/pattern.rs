@@ -59,6 +59,22 @@ impl Pattern {
         Some(self.part.replace_all(value, expand).into_owned())
     }
 
+    /// What every match begins with: one of these. None if that is not known, or could be nothing.
+    pub(crate) fn beginnings(&self) -> Option<Vec<Vec<u8>>> {
+        use regex_syntax::hir::literal::{ExtractKind, Extractor};
+        let mut parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
+        let hir = parser.parse(self.part.as_str()).ok()?;
+        let found = Extractor::new().kind(ExtractKind::Prefix).limit_total(16).extract(&hir);
+        let literals = found.literals()?;
+        if literals.is_empty() || literals.iter().any(|literal| literal.is_empty()) {
+            return None;
+        }
+        let mut beginnings: Vec<Vec<u8>> = literals.iter().map(|literal| literal.as_bytes().to_vec()).collect();
+        beginnings.sort();
+        beginnings.dedup();
+        Some(beginnings)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.source
     }

@@ -73,7 +73,6 @@ pub(crate) enum UnknownConnection {
 /// `*.suffix`, none).
 #[derive(Clone, Debug)]
 pub(crate) struct ChainSpec {
-    pub(crate) name: Arc<str>,
     pub(crate) origin: Origin,
     /// Empty: any.
     pub(crate) subnets: Vec<IpNet>,

@@ -3,12 +3,14 @@
 //! Port → virtual host → the first route whose conditions all hold → one draw → destination. A virtual host is looked for
 //! once: exact name, then the longest suffix wildcard, then `*`; its routes alone are tried, with no way back.
 
+use super::index::{Index, with_lower_case};
 use super::matching::Subject;
 use super::normalize::{BadPath, normalize};
 use super::*;
 use crate::entropy::Draws;
 use crate::head::Request;
 use crate::mesh::PathNormalization;
+use foldhash::fast::FixedState;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,13 +28,137 @@ pub struct Policy {
 
 #[derive(Clone, Debug)]
 struct PortTable {
-    hosts: Vec<VirtualHostSpec>,
-    exact: HashMap<Box<str>, usize>,
-    /// What follows the `*`, longest first.
-    suffixes: Vec<(Box<str>, usize)>,
-    any: Option<usize>,
+    hosts: Hosts,
     unknown_host: UnknownHost,
     https_redirect: bool,
+}
+
+/// Virtual hosts by their domains.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts {
+    hosts: Vec<VirtualHost>,
+    exact: HashMap<Box<[u8]>, usize, FixedState>,
+    /// What follows the `*`.
+    suffixes: HashMap<Box<[u8]>, usize, FixedState>,
+    /// The lengths of suffixes, longest first.
+    lengths: Vec<usize>,
+    any: Option<usize>,
+}
+
+/// The routes of some domains.
+#[derive(Clone, Debug)]
+pub(super) struct VirtualHost {
+    name: Arc<str>,
+    domains: Vec<Box<str>>,
+    routes: Vec<Arc<Route>>,
+    index: Option<Index>,
+}
+
+/// A virtual host, and the domain by which it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'p> {
+    pub(super) host: &'p VirtualHost,
+    pub(super) domain: &'p str,
+}
+
+impl VirtualHost {
+    fn new(spec: VirtualHostSpec) -> VirtualHost {
+        let index = Index::new(&spec.routes);
+        VirtualHost { name: spec.name, domains: spec.domains, routes: spec.routes, index }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    fn find(&self, subject: &Subject<'_>) -> Option<&Arc<Route>> {
+        match &self.index {
+            Some(index) => self.routes.get(index.find(&self.routes, subject)?),
+            None => self.find_linear(subject),
+        }
+    }
+
+    /// The definition: the first in written order whose conditions all hold.
+    fn find_linear(&self, subject: &Subject<'_>) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.matcher.test(subject).is_ok())
+    }
+}
+
+impl Hosts {
+    fn new(specs: Vec<VirtualHostSpec>) -> Hosts {
+        let mut hosts = Hosts {
+            hosts: Vec::with_capacity(specs.len()),
+            exact: HashMap::default(),
+            suffixes: HashMap::default(),
+            lengths: Vec::new(),
+            any: None,
+        };
+        for (number, spec) in specs.into_iter().enumerate() {
+            for domain in &spec.domains {
+                match domain.strip_prefix('*') {
+                    None => {
+                        hosts.exact.entry(domain.as_bytes().into()).or_insert(number);
+                    }
+                    Some("") => hosts.any = hosts.any.or(Some(number)),
+                    Some(suffix) => {
+                        hosts.suffixes.entry(suffix.as_bytes().into()).or_insert(number);
+                        hosts.lengths.push(suffix.len());
+                    }
+                }
+            }
+            hosts.hosts.push(VirtualHost::new(spec));
+        }
+        hosts.lengths.sort_unstable_by(|a, b| b.cmp(a));
+        hosts.lengths.dedup();
+        hosts
+    }
+
+    /// The virtual host of an authority: without its port, in lower case.
+    pub(super) fn find(&self, authority: &str) -> Option<Found<'_>> {
+        let (number, is_domain): (usize, DomainLength) = with_lower_case(without_port(authority).as_bytes(), |name| {
+            if let Some(number) = self.exact.get(name) {
+                return Some((*number, DomainLength::Exact(name.len())));
+            }
+            for length in self.lengths.iter().filter(|length| **length < name.len()) {
+                if let Some(number) = self.suffixes.get(&name[name.len() - length..]) {
+                    return Some((*number, DomainLength::Suffix(*length)));
+                }
+            }
+            self.any.map(|number| (number, DomainLength::Suffix(0)))
+        })?;
+        let host = self.hosts.get(number)?;
+        // Which of its domains it was, for people: told by kind, length and text.
+        let name = without_port(authority);
+        let is_it = |domain: &&Box<str>| match (domain.strip_prefix('*'), is_domain) {
+            (None, DomainLength::Exact(length)) => domain.len() == length && domain.eq_ignore_ascii_case(name),
+            (Some(suffix), DomainLength::Suffix(length)) => {
+                suffix.len() == length
+                    && name.get(name.len().saturating_sub(length)..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+            }
+            _ => false,
+        };
+        Some(Found { host, domain: host.domains.iter().find(is_it).map_or("*", |domain| domain) })
+    }
+
+    /// Every domain that has a name.
+    pub(super) fn domains_of<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h str> {
+        self.hosts.iter().flat_map(|host| &host.domains).map(|domain| &**domain).filter(move |domain| {
+            match domain.strip_prefix('*') {
+                None => *domain == name,
+                Some(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
+            }
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum DomainLength {
+    Exact(usize),
+    Suffix(usize),
 }
 
 impl Policy {
@@ -60,15 +186,38 @@ impl Policy {
         }
     }
 
+    /// The same by asking every route in order: the definition that tests hold the index against.
+    #[doc(hidden)]
+    pub fn decide_linear(&self, request: &Request<'_>, draws: &mut dyn Draws) -> Decision<'_> {
+        match self.normalize(request.path) {
+            Ok(path) => self.decide_by(request, &path, draws, VirtualHost::find_linear),
+            Err(BadPath) => Decision { verdict: Verdict::NoRoute(NoRoute::BadPath), draw: 0 },
+        }
+    }
+
+    pub(super) fn hosts(&self, port: u16) -> Option<&Hosts> {
+        self.ports.get(&port).map(|table| &table.hosts)
+    }
+
     /// The normal form of a path with its query: what [`Policy::decide`] matches, and what is forwarded.
     pub fn normalize<'a>(&self, path: &'a str) -> Result<Cow<'a, str>, BadPath> {
         normalize(path, self.normalization)
     }
 
     pub(crate) fn decide_normalized(&self, request: &Request<'_>, path: &str, draws: &mut dyn Draws) -> Decision<'_> {
+        self.decide_by(request, path, draws, VirtualHost::find)
+    }
+
+    fn decide_by<'p>(
+        &'p self,
+        request: &Request<'_>,
+        path: &str,
+        draws: &mut dyn Draws,
+        find: impl Fn(&'p VirtualHost, &Subject<'_>) -> Option<&'p Arc<Route>>,
+    ) -> Decision<'p> {
         let none = |reason| Decision { verdict: Verdict::NoRoute(reason), draw: 0 };
         let Some(table) = self.ports.get(&request.port) else { return none(NoRoute::NoListener) };
-        let Some(host) = table.host(request.authority) else {
+        let Some(Found { host, .. }) = table.hosts.find(request.authority) else {
             return match table.unknown_host {
                 UnknownHost::PassThrough => Decision { verdict: Verdict::PassThrough, draw: 0 },
                 UnknownHost::Refuse => none(NoRoute::Refused),
@@ -82,7 +231,7 @@ impl Policy {
         if request.method == "CONNECT" {
             return none(NoRoute::NoMatch);
         }
-        let Some(route) = host.routes.iter().find(|route| route.matcher.test(&subject).is_ok()) else {
+        let Some(route) = find(host, &subject) else {
             return none(NoRoute::NoMatch);
         };
         match &route.action {
@@ -253,40 +402,11 @@ impl Forward {
 
 impl PortTable {
     fn new(spec: PortSpec) -> PortTable {
-        let mut exact = HashMap::new();
-        let mut suffixes = Vec::new();
-        let mut any = None;
-        for (index, host) in spec.virtual_hosts.iter().enumerate() {
-            for domain in &host.domains {
-                match domain.strip_prefix('*') {
-                    None => {
-                        exact.entry(domain.clone()).or_insert(index);
-                    }
-                    Some("") => any = any.or(Some(index)),
-                    Some(suffix) => suffixes.push((Box::from(suffix), index)),
-                }
-            }
-        }
-        suffixes.sort_by_key(|(suffix, _): &(Box<str>, usize)| std::cmp::Reverse(suffix.len()));
         PortTable {
-            hosts: spec.virtual_hosts,
-            exact,
-            suffixes,
-            any,
+            hosts: Hosts::new(spec.virtual_hosts),
             unknown_host: spec.unknown_host,
             https_redirect: spec.https_redirect,
         }
-    }
-
-    /// The virtual host of an authority: without its port, in lower case.
-    fn host(&self, authority: &str) -> Option<&VirtualHostSpec> {
-        let name = without_port(authority).to_ascii_lowercase();
-        let index = self.exact.get(name.as_str()).copied().or_else(|| {
-            let longest =
-                self.suffixes.iter().find(|(suffix, _)| name.len() > suffix.len() && name.ends_with(&**suffix));
-            longest.map(|(_, index)| *index).or(self.any)
-        })?;
-        self.hosts.get(index)
     }
 }
 
