@@ -13,6 +13,7 @@ mod matcher;
 mod matching;
 mod normalize;
 mod pattern;
+mod re2;
 mod retry_on;
 mod spec;
 mod table;
@@ -28,3 +29,13 @@ pub(crate) use pattern::Pattern;
 pub use retry_on::*;
 pub(crate) use spec::*;
 pub use table::*;
+
+/// Is this a regular expression that Istio and Envoy take? If not, why not.
+///
+/// ```
+/// assert!(pointsman::policy::check_regex("/v[0-9]+/.*").is_ok());
+/// assert!(pointsman::policy::check_regex("(?=look)").is_err());
+/// ```
+pub fn check_regex(pattern: &str) -> Result<(), String> {
+    re2::translate(pattern).map(drop)
+}

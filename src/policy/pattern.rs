@@ -16,7 +16,7 @@ impl Pattern {
         let build = |text: &str| {
             RegexBuilder::new(text).unicode(false).size_limit(1 << 24).build().map_err(|error| error.to_string())
         };
-        let translated = source.to_owned();
+        let translated = super::re2::translate(source)?;
         let part = build(&translated)?;
         let whole = build(&format!(r"\A(?:{translated})\z"))?;
         Ok(Pattern { source: source.into(), whole, part })
