@@ -21,9 +21,25 @@ pub struct Engine {
 pub(crate) struct Shared {
     policy: RwLock<Arc<Policy>>,
     upstreams: Upstreams,
+    pub(crate) settings: Settings,
     observer: Option<Arc<dyn Observer>>,
     /// The latest time that was seen: what a reload counts from.
     latest: AtomicU64,
+}
+
+/// What is the same for every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) replay_limit: usize,
+    pub(crate) count_grpc_trailers: bool,
+    /// What the time since the Unix epoch was at [`Timestamp::ZERO`].
+    pub(crate) epoch: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { replay_limit: 1 << 20, count_grpc_trailers: false, epoch: None }
+    }
 }
 
 /// Is told what happens, as it happens. Does nothing unless it says so.
@@ -98,6 +114,7 @@ impl Shared {
 #[derive(Default)]
 pub struct EngineBuilder {
     seed: u64,
+    settings: Settings,
     observer: Option<Arc<dyn Observer>>,
     start: Timestamp,
 }
@@ -115,6 +132,26 @@ impl EngineBuilder {
         self
     }
 
+    /// How many bytes of a request's body are worth keeping for another attempt: 1 MiB unless said, as in Envoy.
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.settings.replay_limit = bytes;
+        self
+    }
+
+    /// Whether a gRPC status in trailers counts for outlier detection. It does not unless said: Envoy counts the status in
+    /// the response's head alone, so a streaming call that fails in the end counts as a 200.
+    pub fn count_grpc_trailers(mut self, count: bool) -> Self {
+        self.settings.count_grpc_trailers = count;
+        self
+    }
+
+    /// How long after the Unix epoch [`Timestamp::ZERO`] is: what `%START_TIME%` in header values needs. Without it such a
+    /// value is empty.
+    pub fn epoch(mut self, since_unix_epoch: Duration) -> Self {
+        self.settings.epoch = Some(since_unix_epoch);
+        self
+    }
+
     /// What time it is now ([`Timestamp::ZERO`] unless said).
     pub fn start(mut self, now: Timestamp) -> Self {
         self.start = now;
@@ -128,6 +165,7 @@ impl EngineBuilder {
         let shared = Shared {
             policy: RwLock::new(Arc::new(policy)),
             upstreams,
+            settings: self.settings,
             observer: self.observer,
             latest: AtomicU64::new(self.start.as_nanos()),
         };

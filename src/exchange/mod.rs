@@ -37,9 +37,15 @@
 //! One for the route's weights (and mirrors), if a route forwards; one for a delay with a percentage; one for an abort; then
 //! for each attempt those of its pick (see [`crate::balance`]) and, before a retry, one for the backoff.
 
+mod begin;
+mod clean;
+mod events;
 mod machine;
+mod outgoing;
 mod retry;
 mod step;
+mod summary;
 
 pub use machine::Exchange;
-pub use step::{Attempt, Code, Failure, Mirror, Step, Summary};
+pub use step::{Attempt, Failure, Mirror, Step};
+pub use summary::{Code, Summary, Try};

@@ -17,11 +17,19 @@ pub(crate) struct Retries {
     next_backoff: Duration,
 }
 
-/// How an attempt ended without a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended<'a> {
+    Response(&'a ResponseHead),
     Failed(Failure),
     TimedOut,
+}
+
+impl Ended<'_> {
+    /// 425 is retried at once: the upstream only wants to see it again.
+    pub(crate) fn is_too_early(self) -> bool {
+        matches!(self, Ended::Response(response) if response.status.as_u16() == 425)
+    }
 }
 
 impl Retries {
@@ -66,8 +74,15 @@ impl Retries {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Does the policy want another attempt after this response?
-    pub(crate) fn wants_after(&self, response: &ResponseHead) -> bool {
+    /// Does the policy want another attempt? `sent_before`: did any attempt of this request have a connection?
+    pub(crate) fn wants(&self, ended: Ended<'_>, sent_before: bool) -> bool {
+        match ended {
+            Ended::Response(response) => self.wants_after(response),
+            ended => self.policy.on.intersects(words_without_response(ended, sent_before)),
+        }
+    }
+
+    fn wants_after(&self, response: &ResponseHead) -> bool {
         let on = self.policy.on;
         if response.headers.contains_key("x-envoy-ratelimited") {
             return on.intersects(RetryOn::ENVOY_RATELIMITED);
@@ -80,24 +95,24 @@ impl Retries {
         by_status || grpc_status(response).is_some_and(|status| on.intersects(of_grpc(status)))
     }
 
-    /// Does the policy want another attempt after there was no response?
-    pub(crate) fn wants_after_end(&self, ended: Ended) -> bool {
-        let mut words = RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR | RetryOn::RESET;
-        match ended {
-            Ended::Failed(failure) if failure.is_connect() => {
-                words = words | RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST;
-            }
-            Ended::Failed(Failure::RefusedStream) => words = words | RetryOn::REFUSED_STREAM,
-            _ => {}
-        }
-        self.policy.on.intersects(words)
-    }
-
     /// The wait before the next attempt: anything below a bound that doubles, in whole milliseconds. One draw.
     pub(crate) fn backoff(&mut self, draws: &mut dyn Draws) -> Duration {
         let bound = self.next_backoff;
         self.next_backoff = if bound < self.policy.backoff_max / 2 { bound * 2 } else { self.policy.backoff_max };
         Duration::from_millis(below(draws, u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1)))
+    }
+}
+
+/// The words that hold where there was no response.
+fn words_without_response(ended: Ended<'_>, sent_before: bool) -> RetryOn {
+    let words = RetryOn::SERVER_ERROR | RetryOn::GATEWAY_ERROR | RetryOn::RESET;
+    match ended {
+        Ended::Failed(failure) if failure.is_connect() && !sent_before => {
+            words | RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST
+        }
+        Ended::Failed(failure) if failure.is_connect() => words | RetryOn::CONNECT_FAILURE,
+        Ended::Failed(Failure::RefusedStream) => words | RetryOn::REFUSED_STREAM,
+        _ => words,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an exchange asks for, and what it is told.
 
+use super::summary::Code;
 use crate::head::{RequestHead, ResponseHead};
 use crate::outlier::Outcome;
 use crate::policy::{Destination, Flags};
@@ -13,19 +14,21 @@ use std::time::Duration;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step {
-    /// Nothing until this time, or until something happens. [`Timestamp::MAX`]: only something that happens.
+    /// Nothing until this time, or until something happens: an event that is told, or a turn
+    /// ([`Exchange::poll_turn`](super::Exchange::poll_turn)). [`Timestamp::MAX`]: no time is set.
     Wait(Timestamp),
     /// Send a copy, and forget it.
     Mirror(Mirror),
     /// Send the request.
     Attempt(Attempt),
-    /// The attempt under way is over: let go of it. Its time is up.
+    /// The attempt under way is over: let go of it, and of its response if there is one. Its time is up, or another
+    /// attempt will be made.
     Cancel,
     /// Answer the client with this. The exchange is over.
     Respond(LocalReply),
     /// Pass the attempt's response on, with this head. Report its end.
     Return(ResponseHead),
-    /// Break off the response that is on its way: the time is up.
+    /// Break off what the client has got so far: the time is up, or the upstream broke off. The exchange is over.
     Reset,
     /// Nothing more.
     Done,
@@ -35,7 +38,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// From 1.
+    /// From 1. Refused connections count.
     pub number: u32,
     /// Where to.
     pub endpoint: Arc<EndpointState>,
@@ -78,7 +81,8 @@ impl Mirror {
 }
 
 /// Why an attempt has no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Failure {
     /// There was no connection: refused, unreachable, TLS failed.
@@ -101,6 +105,17 @@ impl Failure {
         matches!(self, Failure::ConnectRefused | Failure::ConnectTimeout)
     }
 
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Failure::ConnectRefused => Code::ConnectFailure,
+            Failure::ConnectTimeout => Code::ConnectTimeout,
+            Failure::Reset => Code::UpstreamReset,
+            Failure::StreamReset => Code::StreamReset,
+            Failure::RefusedStream => Code::RefusedStream,
+            Failure::Protocol => Code::ProtocolError,
+        }
+    }
+
     pub(crate) fn flag(self) -> Flags {
         match self {
             Failure::ConnectRefused | Failure::ConnectTimeout => Flags::UF,
@@ -120,73 +135,4 @@ impl Failure {
             Failure::Protocol => "protocol error",
         }
     }
-}
-
-/// What became of a request: finer than Envoy's flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Code {
-    /// Not decided yet.
-    #[default]
-    Open,
-    /// An upstream answered.
-    Upstream,
-    /// A redirect.
-    Redirect,
-    /// A direct response.
-    DirectResponse,
-    /// A CORS preflight was answered.
-    Preflight,
-    /// A fault aborted it.
-    FaultAbort,
-    /// Nothing listens on the port.
-    NoListener,
-    /// No virtual host has the authority.
-    UnknownHost,
-    /// The virtual host has no route for it.
-    NoRoute,
-    /// The path cannot be normalised.
-    BadPath,
-    /// The destination is not defined.
-    NoCluster,
-    /// The destination has no healthy endpoint.
-    NoHealthyUpstream,
-    /// A limit refused it.
-    Overflow,
-    /// No connection.
-    ConnectFailure,
-    /// The attempt broke off.
-    UpstreamReset,
-    /// The whole time is up.
-    Timeout,
-    /// An attempt's time is up.
-    PerTryTimeout,
-    /// A retry needed a body that was too large to keep.
-    BodyGone,
-    /// The client went away.
-    ClientGone,
-}
-
-/// What became of a request, for logs and for the curious.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Summary {
-    /// The route's name.
-    pub route: Arc<str>,
-    /// The destination's name; empty where there is none.
-    pub cluster: Arc<str>,
-    /// Envoy's flags.
-    pub flags: Flags,
-    /// What became of it.
-    pub code: Code,
-    /// The status that the client got; 0 before it got one.
-    pub status: u16,
-    /// Attempts that were made.
-    pub attempts: u32,
-    /// The last attempt's endpoint.
-    pub endpoint: Option<Arc<str>>,
-    /// Why no (further) retry was made, where one was asked for.
-    pub retry_refused: Option<&'static str>,
 }

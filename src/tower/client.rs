@@ -281,6 +281,9 @@ impl<S> Driver<S> {
                         Woken::Answered(result) => {
                             sending = None;
                             let now = clock.now();
+                            if body.is_lost() {
+                                exchange.on_replay_lost();
+                            }
                             match result {
                                 Ok(response) => {
                                     let (parts, body) = response.into_parts();
@@ -344,7 +347,10 @@ impl<S> Driver<S> {
                         });
                     }
                 }
-                Step::Cancel => sending = None,
+                Step::Cancel => {
+                    sending = None;
+                    received = None;
+                }
                 Step::Respond(reply) => {
                     let mut response = Response::new(ResponseBody::local(reply.body));
                     *response.status_mut() = reply.head.status;

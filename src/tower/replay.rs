@@ -135,6 +135,14 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         Poll::Pending
     }
 
+    /// Has it outgrown what is kept of it?
+    pub(crate) fn is_lost(&self) -> bool {
+        match &self.state {
+            State::Empty => false,
+            State::Shared(shared) => lock(shared).over_limit,
+        }
+    }
+
     /// Has the whole body been read from the client?
     pub(crate) fn is_complete(&self) -> bool {
         match &self.state {

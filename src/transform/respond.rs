@@ -42,10 +42,12 @@ impl<'a> Reply<'a> {
         self
     }
 
-    /// The answer to a request. `phases` are the response header operations that apply.
+    /// The answer to a request. `phases` are the response header operations that apply; `grpc` says whether the client
+    /// speaks gRPC, whatever header operations have made of the request since.
     pub(crate) fn build(
         self,
         request: &RequestHead,
+        grpc: bool,
         context: &Context<'_>,
         phases: &[&HeaderOperations],
     ) -> LocalReply {
@@ -55,7 +57,7 @@ impl<'a> Reply<'a> {
             headers::apply_to_response(phase, context, &mut head);
         }
         head.headers.remove(CONTENT_LENGTH);
-        if request.is_grpc() {
+        if grpc {
             head.status = StatusCode::OK;
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             let status = self.grpc_status.unwrap_or_else(|| grpc_status_of(self.status));
