@@ -265,6 +265,11 @@ impl Exchange {
                         }
                     }
                 }
+                // Time may have passed since the copies were handed out.
+                Phase::Sending(permit) if self.time_is_up(now) => {
+                    drop(permit);
+                    self.time_out();
+                }
                 Phase::Sending(permit) => return self.send(permit, now),
                 Phase::Sent(sent) => match self.watch(sent, now, draws) {
                     Some(step) => return step,
