@@ -7,6 +7,7 @@ pub mod engine;
 pub mod entropy;
 pub mod exchange;
 pub mod head;
+mod hosts;
 pub mod limit;
 pub mod mesh;
 pub mod outlier;
@@ -17,6 +18,7 @@ pub mod time;
 pub mod tower;
 pub mod transform;
 pub mod upstream;
+pub mod validate;
 
 pub use engine::Engine;
 pub use resource::Resources;

@@ -3,7 +3,7 @@
 //! The order of precedence is Istio's: redirect, direct response, forward.
 
 use super::destinations::DestinationIndex;
-use super::hosts;
+use crate::hosts;
 use crate::mesh::MeshConfig;
 use crate::policy::{
     Abort, AbortStatus, Action, Cors, Delay, DirectResponse, Fault, Forward, Fraction, HeaderOperations, Mirror,
@@ -262,36 +262,12 @@ fn fault(fault: Option<&resource::HttpFaultInjection>) -> Fault {
             (Some(status), _) => {
                 AbortStatus::Http(u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())?)
             }
-            (None, Some(name)) => AbortStatus::Grpc(grpc_status(name)?),
+            (None, Some(name)) => AbortStatus::Grpc(crate::transform::grpc_status_named(name)?),
             (None, None) => return None,
         };
         Some(Abort { status, fraction })
     });
     Fault { delay, abort }
-}
-
-/// The number of a gRPC status by its canonical name.
-fn grpc_status(name: &str) -> Option<u8> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
 }
 
 fn cors(policy: &resource::CorsPolicy) -> Result<Cors, String> {
@@ -347,7 +323,7 @@ fn retry(retries: Option<&resource::HttpRetry>, avoid_by_default: bool) -> Optio
 }
 
 /// The statuses that Go's standard library has a text for.
-fn is_known_status(code: u16) -> bool {
+pub(crate) fn is_known_status(code: u16) -> bool {
     matches!(code, 100..=103 | 200..=208 | 226 | 300..=305 | 307 | 308 | 400..=418 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511)
 }
 

@@ -1,7 +1,8 @@
 //! TLS and TCP routes: filter chains for connections that are not HTTP.
 
 use super::actions::{self, Place};
-use super::{Compiler, KIND, NoteCode, Source, gateway_name, hosts, server_hosts};
+use super::{Compiler, KIND, NoteCode, Source, gateway_name, server_hosts};
+use crate::hosts;
 use crate::mesh::{GatewayServer, Labels, Service, ServicePort};
 use crate::policy::{ChainSpec, ConnectionPortSpec, HeaderOperations, Origin, UnknownConnection, WeightedDestination};
 use crate::resource::RouteDestination;

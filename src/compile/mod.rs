@@ -8,15 +8,17 @@ mod actions;
 mod connections;
 mod delegate;
 mod destinations;
-mod hosts;
+
 mod locality;
 mod matches;
 mod report;
 mod rules;
 mod settings;
 
+pub(crate) use actions::is_known_status;
 pub use report::{Note, NoteCode, Report};
 
+use crate::hosts;
 use crate::mesh::{GatewayServer, Mesh, OutboundTrafficPolicy, Service, Viewpoint};
 use crate::policy::{
     Action, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, UnknownHost,

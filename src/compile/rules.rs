@@ -5,8 +5,8 @@
 //! service's, and the root; the first pool with a rule for the host ends it. In a pool the most specific host counts
 //! alone. Several rules of one host are put together: subsets add up, the oldest policy stands.
 
-use super::hosts;
 use super::report::{NoteCode, Report};
+use crate::hosts;
 use crate::mesh::{Labels, Mesh, Viewpoint};
 use crate::resource::{DestinationRule, Subset, TrafficPolicy};
 use std::collections::{BTreeMap, BTreeSet};

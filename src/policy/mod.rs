@@ -30,6 +30,11 @@ pub use retry_on::*;
 pub(crate) use spec::*;
 pub use table::*;
 
+/// Is this a regular expression that Istio's webhook takes?
+pub(crate) fn check_go_regex(pattern: &str) -> Result<(), String> {
+    re2::check_go(pattern)
+}
+
 /// Is this a regular expression that Istio and Envoy take? If not, why not.
 ///
 /// ```

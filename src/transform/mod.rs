@@ -14,4 +14,5 @@ mod template;
 pub use context::Context;
 pub use headers::Direction;
 pub use respond::LocalReply;
+pub(crate) use respond::grpc_status_named;
 pub use template::{TemplateError, ValueTemplate};

@@ -135,3 +135,27 @@ pub(crate) fn location(url: &str) -> (http::HeaderName, HeaderValue) {
 pub(crate) fn has_location(status: StatusCode) -> bool {
     status == StatusCode::CREATED || status.is_redirection()
 }
+
+/// The number of a gRPC status by its canonical name.
+pub(crate) fn grpc_status_named(name: &str) -> Option<u8> {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
+}

@@ -1,0 +1,304 @@
+//! Is a policy right? As the API server, Istio's webhook, and an experienced reader would judge it.
+//!
+//! Three layers, each of them callable alone:
+//!
+//! | layer | what it asks | entry |
+//! |---|---|---|
+//! | schema | the CRD: types, required fields, enums, bounds, one-of groups, unknown fields, then CEL | [`schema`] |
+//! | webhook | does it decode, and do the rules of Istio's admission webhook hold; what does it warn of | [`webhook`] |
+//! | apply | both, in the API server's order | [`apply`] |
+//!
+//! Each rule has a code (`VS-HTTP-011`, `DR-LB-008`, …), listed with its meaning in [`CODES`]. The verdict of a layer is
+//! *reject* if it found an error. A resource that is rejected is not warned about.
+
+mod codes;
+mod destination_rule;
+mod predicates;
+mod schema;
+mod unreachable;
+mod virtual_service;
+
+pub use codes::{CODES, CodeInfo};
+pub use schema::SchemaVerdict;
+
+use crate::resource::{DestinationRule, Findings, Position, Value, VirtualService};
+use serde::Serialize;
+use std::fmt;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Severity {
+    /// The resource is rejected.
+    Error,
+    /// It is accepted, and its author is told.
+    Warning,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which rule: see [`CODES`].
+    pub code: &'static str,
+    /// Where: `spec.http[0].route[1].weight`.
+    pub path: String,
+    /// Line and column in the text, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<(usize, usize)>,
+    /// What was found, and what would be right.
+    pub message: String,
+}
+
+/// What a layer found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Errors and warnings, in the order of the document's rules.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Is it accepted?
+    pub fn is_accepted(&self) -> bool {
+        self.errors().next().is_none()
+    }
+
+    /// The errors.
+    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|one| one.severity == Severity::Error)
+    }
+
+    /// The warnings. A rejected resource has none.
+    pub fn warnings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|one| one.severity == Severity::Warning)
+    }
+
+    fn error(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
+        self.push(Severity::Error, code, path, message);
+    }
+
+    fn warn(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
+        self.push(Severity::Warning, code, path, message);
+    }
+
+    fn push(&mut self, severity: Severity, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic {
+            severity,
+            code,
+            path: path.into(),
+            position: None,
+            message: message.into(),
+        });
+    }
+
+    /// Nothing is warned about where something is wrong; places come from the document.
+    fn finish(mut self, document: &Value) -> Report {
+        if !self.is_accepted() {
+            self.diagnostics.retain(|one| one.severity == Severity::Error);
+        }
+        for one in &mut self.diagnostics {
+            if one.position.is_none() {
+                one.position = locate(document, &one.path).map(|position| (position.line, position.column));
+            }
+        }
+        self
+    }
+}
+
+/// The place of the deepest part of a path that the document has.
+fn locate(document: &Value, path: &str) -> Option<Position> {
+    let mut value = document;
+    let mut position = value.position;
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (key, after) = inner.split_once(']')?;
+            rest = after;
+            value = match (key.parse::<usize>(), value.as_list()) {
+                (Ok(index), Some(list)) => match list.get(index) {
+                    Some(value) => value,
+                    None => return position,
+                },
+                _ => match value.get(key) {
+                    Some(value) => value,
+                    None => return position,
+                },
+            };
+        } else {
+            rest = rest.strip_prefix('.').unwrap_or(rest);
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            let (key, after) = rest.split_at(end);
+            rest = after;
+            let Some(entry) = value.as_map().and_then(|map| map.entry(key)) else { return position };
+            position = entry.position.or(position);
+            value = &entry.value;
+        }
+        position = value.position.or(position);
+    }
+    position
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}[{}]", self.code)?;
+        if let Some((line, column)) = self.position {
+            write!(f, " {line}:{column}")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, " {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.diagnostics.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{one}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Judges a document by the CRD: structure first, then unknown fields, then CEL.
+///
+/// ```
+/// use pointsman::resource::Value;
+/// use pointsman::validate::{SchemaVerdict, schema};
+///
+/// let document = Value::from_json(r#"{"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+///     "metadata": {"name": "a"}, "spec": {"hosts": "reviews"}}"#)?;
+/// let (verdict, report) = schema(&document);
+/// assert_eq!(verdict, SchemaVerdict::Reject);
+/// assert_eq!(report.diagnostics[0].path, "spec.hosts");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn schema(document: &Value) -> (SchemaVerdict, Report) {
+    let mut report = Report::default();
+    let verdict = schema::judge(document, &mut report);
+    (verdict, report.finish(document))
+}
+
+/// Judges a document as Istio's admission webhook: does it decode, and do the rules hold?
+pub fn webhook(document: &Value) -> Report {
+    let mut report = Report::default();
+    if envelope(document, &mut report) {
+        rules(document, &mut report);
+    }
+    report.finish(document)
+}
+
+/// Judges a document as the API server does when it is applied: the schema first, the webhook if that has nothing to say.
+pub fn apply(document: &Value) -> Report {
+    let (verdict, report) = schema(document);
+    if verdict == SchemaVerdict::Ok { webhook(document) } else { report }
+}
+
+const GROUP_PREFIX: &str = "networking.istio.io/";
+
+/// What stands around the spec. False if there is no use in looking further.
+fn envelope(document: &Value, report: &mut Report) -> bool {
+    let Some(map) = document.as_map() else {
+        report.error("DEC-023", "", "a resource is an object");
+        return false;
+    };
+    let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if !version.starts_with(GROUP_PREFIX) || !matches!(kind, "VirtualService" | "DestinationRule") {
+        let message = format!("`{kind}` of `{version}` is not a kind of `networking.istio.io`");
+        report.error("DEC-001", "kind", message);
+        return false;
+    }
+    for entry in map {
+        if !matches!(entry.key.as_str(), "apiVersion" | "kind" | "metadata" | "spec" | "status") {
+            let message = format!(
+                "`{}` is not a field of a resource; only apiVersion, kind, metadata, spec and status are",
+                entry.key
+            );
+            report.error("DEC-004", entry.key.as_str(), message);
+        }
+    }
+    if let Some(spec) = map.get("spec")
+        && spec.as_map().is_none()
+        && !spec.is_null()
+    {
+        report.error("DEC-023", "spec", format!("the spec is an object, not {}", spec.type_name()));
+        return false;
+    }
+    true
+}
+
+/// Decodes, and asks every rule.
+fn rules(document: &Value, report: &mut Report) {
+    let wrong = |findings: Findings, report: &mut Report| {
+        for problem in findings.errors {
+            report.error("DEC-021", problem.path, problem.message);
+        }
+    };
+    match document.get("kind").and_then(Value::as_str) {
+        Some("VirtualService") => match VirtualService::from_value(document) {
+            Ok(decoded) => check_virtual_service(&decoded.resource, report),
+            Err(findings) => wrong(findings, report),
+        },
+        _ => match DestinationRule::from_value(document) {
+            Ok(decoded) => check_destination_rule(&decoded.resource, report),
+            Err(findings) => wrong(findings, report),
+        },
+    }
+}
+
+fn check_virtual_service(resource: &VirtualService, report: &mut Report) {
+    metadata(&resource.metadata, report);
+    virtual_service::check(resource, report);
+}
+
+fn check_destination_rule(resource: &DestinationRule, report: &mut Report) {
+    metadata(&resource.metadata, report);
+    destination_rule::check(resource, report);
+}
+
+impl VirtualService {
+    /// Asks the webhook's rules.
+    pub fn validate(&self) -> Report {
+        let mut report = Report::default();
+        check_virtual_service(self, &mut report);
+        report.finish(&Value::NULL)
+    }
+}
+
+impl DestinationRule {
+    /// Asks the webhook's rules.
+    pub fn validate(&self) -> Report {
+        let mut report = Report::default();
+        check_destination_rule(self, &mut report);
+        report.finish(&Value::NULL)
+    }
+}
+
+/// META-001 to META-004: annotations that nobody may set.
+fn metadata(metadata: &crate::resource::ObjectMeta, report: &mut Report) {
+    const FORBIDDEN: [(&str, &str); 4] = [
+        ("META-001", "istio.io/dry-run"),
+        ("META-002", "internal.istio.io/webhook-always-reject"),
+        ("META-003", "internal.istio.io/parent-namespace"),
+        ("META-004", "internal.istio.io/parents"),
+    ];
+    for (code, name) in FORBIDDEN {
+        if metadata.annotations.contains_key(name) {
+            let message = format!("the annotation `{name}` cannot be set on this kind");
+            report.error(code, format!("metadata.annotations[{name}]"), message);
+        }
+    }
+}
