@@ -195,6 +195,7 @@ pub fn schema(document: &Value) -> (SchemaVerdict, Report) {
 pub fn webhook(document: &Value) -> Report {
     let mut report = Report::default();
     if envelope(document, &mut report) {
+        schema::unknown_names(document, &mut report);
         rules(document, &mut report);
     }
     report.finish(document)

@@ -192,7 +192,58 @@ pub(super) fn judge(document: &Value, report: &mut Report) -> SchemaVerdict {
     SchemaVerdict::Ok
 }
 
+/// Names of enums that nobody knows: the types keep them, Istio's decoder does not take them.
+pub(super) fn unknown_names(document: &Value, report: &mut Report) {
+    let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let spec = kinds().get(kind).and_then(|root| root.children.get("spec"));
+    if let (Some(spec), Some(value)) = (spec, document.get("spec")) {
+        spec.names(value, "spec", report);
+    }
+}
+
+/// `snake_case` as the API's JSON has it.
+fn camel_case(name: &str) -> String {
+    let mut parts = name.split('_');
+    let mut camel = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    camel
+}
+
 impl Field {
+    fn names(&self, value: &Value, path: &str, report: &mut Report) {
+        match &value.data {
+            Data::String(text) if !self.allowed.is_empty() && !self.allowed.iter().any(|name| name == text) => {
+                let message = format!("`{text}` is none of {}", self.allowed.join(", "));
+                report.error("DEC-015", path, message);
+            }
+            Data::List(list) => {
+                if let Some(item) = &self.item {
+                    list.iter().enumerate().for_each(|(index, value)| {
+                        item.names(value, &format!("{path}[{index}]"), report);
+                    });
+                }
+            }
+            Data::Map(map) => {
+                for entry in map {
+                    let child = self.value.as_deref().or_else(|| {
+                        // The field's own name wins over its other spelling.
+                        let camel = camel_case(&entry.key);
+                        let other = camel != entry.key && map.get(&camel).is_some();
+                        self.children.get(&camel).filter(|_| !other)
+                    });
+                    if let Some(child) = child {
+                        child.names(&entry.value, &format!("{path}.{}", entry.key), report);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn walk(&self, value: &Value, path: &str, found: &mut Found) {
         if value.is_null() {
             if !self.nullable {
