@@ -98,7 +98,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn forward<'r>(route: &'r Option<Arc<Route>>) -> Option<&'r Forward> {
+    pub(super) fn forward(route: &Option<Arc<Route>>) -> Option<&Forward> {
         match &route.as_ref()?.action {
             Action::Forward(forward) => Some(forward),
             _ => None,

@@ -4,38 +4,66 @@
 //!            begin(head)
 //!                │ clean up, normalise, decide
 //!                ▼
-//!   no route · redirect · direct response ─────────────────────────────▶ Respond
+//!   no route · redirect · direct response · refused upgrade ───────────▶ Respond
 //!                │ forward
 //!                ▼
 //!   delay ──Wait──▶ abort? ─────────────────────────────────────────────▶ Respond
 //!                │
 //!                ▼
-//!   CORS preflight? ────────────────────────────────────────────────────▶ Respond
-//!                │ header operations, rewrites
+//!   CORS preflight? no such destination? ───────────────────────────────▶ Respond
+//!                │ deadlines, header operations, rewrites
 //!                ▼
 //!   ┌──▶ pick an endpoint ── none ──────────────────────────────────────▶ Respond
 //!   │            │ ask for a connection ── over a limit ────────────────▶ Respond
-//!   │            │    └─ Wait for a turn
+//!   │            │    └─ Wait for a turn ── the time is up ─────────────▶ Respond
 //!   │            ▼
-//!   │      Mirror (first attempt), Attempt
-//!   │            │ on_response / on_failure / time ── the whole time is up ▶ Respond
+//!   │      Mirror (with the first attempt), Attempt
+//!   │            │ on_response · on_failure · its time is up (Cancel)
+//!   │            │                       └─ the whole time is up ───────▶ Cancel, Respond
 //!   │            ▼
-//!   └─ Wait ◀─ retry? ── no ──▶ Return the response (or Respond) ──▶ on_end ──▶ Done
+//!   └─ Wait ◀─ retry? (Cancel) ── no ──┬─ no response ──────────────────▶ Respond
+//!                                      └─ Return ── on_end ─────────────▶ Done
+//!                                           └─ broken off, time is up ──▶ Reset
 //! ```
+//!
+//! Each of `Respond`, `Reset` and `Done` is the end: afterwards [`Exchange::next`] says `Done` for ever, and events
+//! change nothing. Dropping an exchange ends it too. What it held (permits of limits, a place in the queue, its share of
+//! the retries) is given back at once.
+//!
+//! # What is done, in which order, and why there
 //!
 //! | what | when, and why there |
 //! |---|---|
 //! | clean-up, normalisation | first: routes and upstreams see one form of a request |
 //! | route and weights | once, on the request as it came; retries keep both |
+//! | an upgrade that is not allowed | once the route is known, whose response operations apply; before its faults |
 //! | delay, then abort | before everything that costs; neither mirrored, nor retried, nor timed |
 //! | CORS | after faults: preflights are faulted too, aborts are not marked |
+//! | deadlines | before header operations, which may read what upstreams are told, but not change what holds |
 //! | header operations, rewrites | once, before the first pick, because hashing reads the result |
+//! | retry policy | after header operations, which may ask for retries |
 //! | pick, connection | for each attempt |
-//! | response operations | on the last response, and on every answer made in its place |
+//! | mirrors | when the first attempt has an endpoint and a connection or a place in the queue |
+//! | outcome | at a response's head, a failure or the end of the attempt's time; a body that breaks off counts again |
+//! | retry | the policy wants it, one is left, a limit allows it: in this order; the first refusal names the flag |
+//! | cookies, response operations, CORS marks | on the last response; the latter two on every answer made in its place |
+//!
+//! # Time
+//! `now` is an argument of everything. [`Step::Wait`] names the next time at which something is due; nothing needs to be
+//! asked before it, unless something is told. An event that is told after its deadline is as if it had not come, so that a
+//! late embedder sees what a punctual one sees. The route's clock begins when the request is complete (see
+//! [`Exchange::request_complete`]) and a fault's delay is over; an attempt's, when besides it has its connection.
 //!
 //! # Draws
-//! One for the route's weights (and mirrors), if a route forwards; one for a delay with a percentage; one for an abort; then
-//! for each attempt those of its pick (see [`crate::balance`]) and, before a retry, one for the backoff.
+//! One for the route's weights (and mirrors), if a route forwards; one for a delay, if the route has one; one for an
+//! abort, if it has one, after the delay; then for each attempt those of its pick and of the mirrors' picks (see
+//! [`crate::balance`]) and, before a retry, one for the backoff (none after a 425).
+//!
+//! # Known differences from Envoy
+//! - An attempt's own time covers connecting, if the embedder cannot tell when it had its connection.
+//! - A copy that finds no free connection is not made; Envoy queues it.
+//! - `server` and `date` headers and `x-request-id` are the embedder's affair.
+//! - Internal redirects, hedging and early data do not exist in Istio's API, and not here.
 
 mod begin;
 mod clean;
