@@ -1,5 +1,6 @@
 //! What a proxy does to a request before anything else looks at it.
 //!
+//! - More header lines than can be handled are refused: 431, flag DPE.
 //! - An authority with a character that none can have is refused: 400, flag DPE.
 //! - Headers that stand on one line only are joined; what belongs to the client's connection goes, and what its
 //!   `connection` header names with it. `te: trailers` stays.
@@ -9,7 +10,7 @@
 //!   caller with them. Header operations may still set some of them, because they run later.
 //! - `expect: 100-continue` goes: whoever reads the client's connection answers it.
 //! - In a mesh the caller's `x-forwarded-proto` is trusted: over HTTP/1 it is the scheme that routes see. At a gateway it is
-//!   overwritten, and the client's address is added to `x-forwarded-for`.
+//!   overwritten, the client's address is added to `x-forwarded-for`, and what proxies tell each other goes.
 //!
 //! Known difference: no `x-request-id` is made. Whoever wants one sets it before the exchange begins.
 
@@ -38,6 +39,18 @@ const CONTROL: &[&str] = &[
     "x-envoy-upstream-rq-timeout-ms",
 ];
 
+/// What only proxies say to each other: at a gateway there is no proxy before us.
+const EDGE: &[&str] = &[
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+];
+
+/// More lines than these are refused: `HeaderMap` holds 32,768, and header operations need room.
+pub(super) const MOST_HEADERS: usize = 16_384;
+
 /// What clean-up made of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cleaned {
@@ -47,9 +60,14 @@ pub(super) enum Cleaned {
     UpgradeRefused,
     /// Its authority is none.
     BadAuthority,
+    /// It has too many header lines.
+    TooManyHeaders,
 }
 
 pub(super) fn clean(head: &mut RequestHead, gateway: bool) -> Cleaned {
+    if head.headers.len() > MOST_HEADERS {
+        return Cleaned::TooManyHeaders;
+    }
     if !head.authority.bytes().all(is_authority_byte) {
         return Cleaned::BadAuthority;
     }
@@ -59,8 +77,11 @@ pub(super) fn clean(head: &mut RequestHead, gateway: bool) -> Cleaned {
         head.headers.remove(name);
     }
     headers::remove_hop_by_hop(&mut head.headers);
-    for name in CONTROL {
-        head.headers.remove(*name);
+    // One look over the names costs less than a lookup for each of ours.
+    if head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        for name in CONTROL.iter().chain(if gateway { EDGE } else { &[] }) {
+            head.headers.remove(*name);
+        }
     }
     if head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         head.headers.remove(EXPECT);

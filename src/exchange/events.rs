@@ -1,5 +1,6 @@
 //! What the embedder tells: responses, failures, and that things are over.
 
+use super::clean::MOST_HEADERS;
 use super::machine::{Exchange, Phase, Sent, earlier};
 use super::retry::{Ended, grpc_status};
 use super::step::{Failure, Step};
@@ -13,7 +14,9 @@ use crate::time::Timestamp;
 use crate::transform::cors;
 use crate::transform::headers::{self, Direction};
 use crate::transform::respond::{self, Reply};
+use crate::upstream::Upstream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::sync::Arc;
 use std::time::Duration;
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -88,7 +91,13 @@ impl Exchange {
     /// The attempt has its connection, which is news to whoever counts failures to connect apart.
     fn connected(&mut self, sent: &mut Sent, now: Timestamp) {
         self.sent_before = true;
-        if !std::mem::replace(&mut sent.connected, true) {
+        if std::mem::replace(&mut sent.connected, true) {
+            return;
+        }
+        let counts = |upstream: &Arc<Upstream>| {
+            upstream.destination().outlier.as_ref().is_some_and(|settings| settings.split_local_origin)
+        };
+        if sent.upstream.as_ref().is_some_and(counts) {
             self.record(sent, Outcome::Connected, now);
         }
     }
@@ -154,6 +163,9 @@ impl Exchange {
     /// The attempt got a response: its head. Afterwards [`Exchange::next`] says whether to pass it on ([`Step::Return`]) or
     /// to let go of it ([`Step::Cancel`]) for another attempt.
     pub fn on_response(&mut self, mut response: ResponseHead, now: Timestamp, draws: &mut dyn Draws) {
+        if response.headers.len() > MOST_HEADERS {
+            return self.on_failure(Failure::Protocol, now, draws);
+        }
         let Some(mut sent) = self.take_sent(now) else { return };
         headers::join_lines(&mut response.headers, Direction::Response);
         let status = response.status.as_u16();
@@ -274,22 +286,35 @@ impl Exchange {
         let status = trailers.get("grpc-status").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Returned(mut sent) => {
-                if let Some(status) = status.filter(|_| self.grpc) {
-                    self.tell(&mut sent, Outcome::Grpc(respond::http_status_of(status)), now);
-                }
+                self.tell_trailers(&mut sent, status, now);
                 self.phase = Phase::Returned(sent);
+            }
+            Phase::Returning(head, mut sent) => {
+                self.tell_trailers(&mut sent, status, now);
+                self.phase = Phase::Returning(head, sent);
             }
             other => self.phase = other,
         }
     }
 
-    /// The response has been passed on to its end.
+    fn tell_trailers(&mut self, sent: &mut Sent, grpc_status: Option<u64>, now: Timestamp) {
+        if let Some(status) = grpc_status.filter(|_| self.grpc) {
+            self.tell(sent, Outcome::Grpc(respond::http_status_of(status)), now);
+        }
+    }
+
+    /// The response has come to its end, and has been passed on. A response without a body may end before its head was
+    /// passed on.
     pub fn on_end(&mut self, now: Timestamp) {
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Returned(mut sent) => {
                 self.tell(&mut sent, Outcome::Status(self.summary.status), now);
                 drop(sent);
                 self.end(now);
+            }
+            Phase::Returning(head, mut sent) => {
+                sent.ended = true;
+                self.phase = Phase::Returning(head, sent);
             }
             other => self.phase = other,
         }

@@ -99,6 +99,8 @@ pub(super) struct Sent {
     pub(super) since: Timestamp,
     pub(super) connected: bool,
     pub(super) outcome_told: bool,
+    /// Was the response's end told before its head was passed on?
+    pub(super) ended: bool,
 }
 
 impl fmt::Debug for Exchange {
@@ -146,11 +148,18 @@ impl Exchange {
             sent_before: false,
             relayed: false,
         };
-        if cleaned == Cleaned::BadAuthority {
-            let reply = Reply::new(StatusCode::BAD_REQUEST, b"Bad Request");
-            exchange.answer(reply, Flags::DPE, Code::BadAuthority, &[]);
-        } else {
-            exchange.decide(&policy, cleaned == Cleaned::UpgradeRefused, now, draws);
+        match cleaned {
+            Cleaned::BadAuthority => {
+                let reply = Reply::new(StatusCode::BAD_REQUEST, b"Bad Request");
+                exchange.answer(reply, Flags::DPE, Code::BadAuthority, &[]);
+            }
+            Cleaned::TooManyHeaders => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                let reply = Reply::new(status, b"Request Header Fields Too Large");
+                exchange.answer(reply, Flags::DPE, Code::TooManyHeaders, &[]);
+            }
+            Cleaned::Fine => exchange.decide(&policy, false, now, draws),
+            Cleaned::UpgradeRefused => exchange.decide(&policy, true, now, draws),
         }
         exchange.shared.observe(|| Event::Decided { summary: &exchange.summary });
         exchange
@@ -290,8 +299,12 @@ impl Exchange {
                     }
                 }
                 Phase::Returning(head, sent) => {
-                    self.phase = Phase::Returned(sent);
                     self.summary.status = head.status.as_u16();
+                    let ended = sent.ended;
+                    self.phase = Phase::Returned(sent);
+                    if ended {
+                        self.on_end(now);
+                    }
                     return Step::Return(head);
                 }
                 Phase::Returned(sent) => {

@@ -63,6 +63,7 @@
 //! - An attempt's own time covers connecting, if the embedder cannot tell when it had its connection.
 //! - A copy that finds no free connection is not made; Envoy queues it.
 //! - `server` and `date` headers and `x-request-id` are the embedder's affair.
+//! - A `referer` that is no URL is forwarded; Envoy drops it.
 //! - Internal redirects, hedging and early data do not exist in Istio's API, and not here.
 
 mod begin;

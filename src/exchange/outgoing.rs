@@ -269,8 +269,14 @@ impl Exchange {
         };
         self.shared.observe(|| Event::Attempt { summary: &self.summary });
         let upstream = self.upstream.clone();
-        self.phase =
-            Phase::Sent(Box::new(Sent { permit, upstream, since: now, connected: false, outcome_told: false }));
+        self.phase = Phase::Sent(Box::new(Sent {
+            permit,
+            upstream,
+            since: now,
+            connected: false,
+            outcome_told: false,
+            ended: false,
+        }));
         Step::Attempt(attempt)
     }
 }

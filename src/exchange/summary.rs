@@ -33,6 +33,8 @@ pub enum Code {
     BadPath,
     /// The authority has a character that none can have.
     BadAuthority,
+    /// There are more header lines than can be handled.
+    TooManyHeaders,
     /// An upgrade that is not allowed was asked for.
     UpgradeRefused,
     /// The destination is not defined.
@@ -130,6 +132,7 @@ impl Summary {
             Code::UnknownHost | Code::NoRoute => "route_not_found",
             Code::BadPath => "path_normalization_failed",
             Code::BadAuthority => "http.invalid_authority",
+            Code::TooManyHeaders => "http1.too_many_headers",
             Code::UpgradeRefused => "upgrade_failed",
             Code::NoCluster => "cluster_not_found",
             Code::NoHealthyUpstream => "no_healthy_upstream",

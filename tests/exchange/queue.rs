@@ -92,3 +92,25 @@ fn who_waits_too_long_is_answered_and_makes_room() {
         drop(another);
     }
 }
+
+#[test]
+fn an_end_that_is_told_early_is_an_end() {
+    let engine = engine();
+    let now = Timestamp::ZERO;
+    let mut exchange = begin(&engine, now);
+    assert!(matches!(step(&mut exchange, now), Step::Attempt(_)));
+    exchange.on_response(ResponseHead::new(StatusCode::NO_CONTENT), now, &mut || 0);
+    exchange.on_end(now);
+    assert!(matches!(step(&mut exchange, now), Step::Return(_)));
+    assert!(exchange.is_done());
+    assert_eq!(exchange.summary().status, 204);
+    assert!(matches!(step(&mut exchange, now), Step::Done));
+}
+
+#[test]
+fn an_exchange_is_owned_and_can_be_moved_between_threads() {
+    fn owned<T: Send + Sync + std::fmt::Debug + 'static>() {}
+    owned::<Exchange>();
+    owned::<Engine>();
+    owned::<Step>();
+}
