@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout)]
+
 //! The tour: real upstreams on loopback, real policy from `examples/policies/`, real requests through the tower stack.
 //!
 //! ```text

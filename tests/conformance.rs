@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout)]
+
 //! Runs the conformance cases: what a real Istio and a real Envoy did, against what this crate does.
 //!
 //! `cargo test --test conformance` runs `tests/conformance/`; `CONFORMANCE_DIR=DIR` another folder of the same layout.

@@ -272,7 +272,7 @@ impl<'a> Compiler<'a> {
                 }
                 let names: Vec<Box<str>> =
                     block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
-                let taken = |name: &Box<str>| chains.iter().any(|chain| chain.server_names.contains(name));
+                let taken = |name| chains.iter().any(|chain| chain.server_names.contains(name));
                 if names.iter().any(taken) {
                     let path = format!("tls[{rule_index}].match[{index}]");
                     let message = "an earlier block has one of its server names";

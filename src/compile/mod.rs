@@ -119,6 +119,16 @@ struct SourceRule {
     namespace: String,
 }
 
+/// What becomes of a resource on all ports.
+#[derive(Default)]
+struct Fate {
+    used: bool,
+    /// Can a rule of it hold on some port?
+    routed: bool,
+    /// A host that another resource had first.
+    taken: Option<(String, Arc<str>)>,
+}
+
 struct Compiler<'a> {
     mesh: &'a Mesh,
     viewpoint: &'a Viewpoint,
@@ -342,18 +352,23 @@ impl<'a> Compiler<'a> {
             .filter(|port| port.protocol.is_http())
             .map(|port| port.number)
             .collect();
-        let mut used = vec![false; sources.len()];
-        let specs = ports.into_iter().map(|port| self.mesh_port(sources, port, &mut used)).collect();
-        for (source, used) in sources.iter().zip(used) {
-            if !used && !source.rules.is_empty() {
-                let message = "no listener has its hosts, or other resources own all of them, or no rule can hold";
-                self.report.note(KIND, &source.name, "hosts", NoteCode::HostTaken, message);
+        let mut fates: Vec<Fate> = sources.iter().map(|_| Fate::default()).collect();
+        let specs = ports.into_iter().map(|port| self.mesh_port(sources, port, &mut fates)).collect();
+        for (source, fate) in sources.iter().zip(fates) {
+            if fate.used || source.rules.is_empty() {
+                continue;
             }
+            let (code, message) = match fate.taken {
+                Some((host, owner)) => (NoteCode::HostTaken, format!("`{host}` belongs to {owner}, which comes first")),
+                None if fate.routed => (NoteCode::NoListener, "no service and no listener has its hosts".to_owned()),
+                None => (NoteCode::NeverHolds, "no rule of it can hold for this client on any port".to_owned()),
+            };
+            self.report.note(KIND, &source.name, "hosts", code, message);
         }
         specs
     }
 
-    fn mesh_port(&mut self, sources: &[Source<'_>], port: u16, used: &mut [bool]) -> PortSpec {
+    fn mesh_port(&mut self, sources: &[Source<'_>], port: u16, fates: &mut [Fate]) -> PortSpec {
         let speaks_http =
             |service: &&Service| service.ports.iter().any(|own| own.number == port && own.protocol.is_http());
         let services: Vec<&Service> = self.mesh.services.iter().filter(speaks_http).collect();
@@ -365,7 +380,7 @@ impl<'a> Compiler<'a> {
             all.filter(|host| hosts::overlap(host, service)).min_by(|a, b| hosts::by_specificity(a, b))
         };
         let mut wildcard_taken: HashSet<String> = HashSet::new();
-        let mut claimed: HashSet<String> = HashSet::new();
+        let mut claimed: HashMap<String, Arc<str>> = HashMap::new();
         let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             let routes: Vec<Arc<Route>> =
@@ -373,6 +388,7 @@ impl<'a> Compiler<'a> {
             if routes.is_empty() {
                 continue;
             }
+            fates[index].routed = true;
             let mut owned: Vec<(String, Option<&Service>)> = Vec::new();
             let mut extra: Vec<String> = Vec::new();
             for host in &source.hosts {
@@ -404,10 +420,14 @@ impl<'a> Compiler<'a> {
                 owned.extend(extra.into_iter().map(|host| (host, None)));
             }
             for (host, service) in owned {
-                if !claimed.insert(host.clone()) {
+                if let Some(owner) = claimed.get(&host) {
+                    if *owner != source.name {
+                        fates[index].taken = Some((host, Arc::clone(owner)));
+                    }
                     continue;
                 }
-                used[index] = true;
+                claimed.insert(host.clone(), Arc::clone(&source.name));
+                fates[index].used = true;
                 let name = format!("{host}:{port}").into();
                 let spec = VirtualHostSpec { name, domains: vec![host.into()], routes: routes.clone() };
                 hosts_of.push((spec, service));
@@ -415,9 +435,10 @@ impl<'a> Compiler<'a> {
         }
         for service in &services {
             let host = service.host.to_ascii_lowercase();
-            if !claimed.insert(host.clone()) {
+            if claimed.contains_key(&host) {
                 continue;
             }
+            claimed.insert(host.clone(), "the service itself".into());
             let name = format!("{host}:{port}").into();
             let routes = vec![Arc::new(self.default_route(service, port))];
             hosts_of.push((VirtualHostSpec { name, domains: vec![host.into()], routes }, Some(service)));

@@ -133,7 +133,7 @@ impl Hosts {
         let host = self.hosts.get(number)?;
         // Which of its domains it was, for people: told by kind, length and text.
         let name = without_port(authority);
-        let is_it = |domain: &&Box<str>| match (domain.strip_prefix('*'), is_domain) {
+        let is_it = |domain: &str| match (domain.strip_prefix('*'), is_domain) {
             (None, DomainLength::Exact(length)) => domain.len() == length && domain.eq_ignore_ascii_case(name),
             (Some(suffix), DomainLength::Suffix(length)) => {
                 suffix.len() == length
@@ -141,7 +141,10 @@ impl Hosts {
             }
             _ => false,
         };
-        Some(Found { host, domain: host.domains.iter().find(is_it).map_or("*", |domain| domain) })
+        Some(Found {
+            host,
+            domain: host.domains.iter().map(|domain| &**domain).find(|domain| is_it(domain)).unwrap_or("*"),
+        })
     }
 
     /// Every domain that has a name.
@@ -316,12 +319,12 @@ impl Policy {
                     0
                 } else {
                     let sni = sni.as_deref()?;
-                    let covers = |name: &&Box<str>| match name.strip_prefix('*') {
+                    let covers = |name: &&str| match name.strip_prefix('*') {
                         Some(suffix) => sni.len() > suffix.len() && sni.ends_with(suffix),
-                        None => ***name == *sni,
+                        None => *name == sni,
                     };
-                    let rank = |name: &Box<str>| if name.starts_with('*') { name.len() } else { usize::MAX };
-                    chain.server_names.iter().filter(covers).map(rank).max()?
+                    let rank = |name: &str| if name.starts_with('*') { name.len() } else { usize::MAX };
+                    chain.server_names.iter().map(|name| &**name).filter(covers).map(rank).max()?
                 };
                 // Of equals the first.
                 Some((subnet, name, std::cmp::Reverse(index), chain))

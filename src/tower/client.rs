@@ -51,8 +51,10 @@ struct Shared {
     seed: Seed,
     replay_limit: usize,
     port: Option<u16>,
-    classify: Box<dyn Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync>,
+    classify: Box<Classify>,
 }
+
+type Classify = dyn Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync;
 
 /// Makes a [`Client`] of a service.
 #[derive(Clone, Debug)]

@@ -224,7 +224,7 @@ where
         match &self.state {
             State::Empty => SizeHint::with_exact(0),
             // Asked before the first frame, which is when a length is written into a head.
-            State::Shared(shared) if self.position == 0 => lock(shared).hint.clone(),
+            State::Shared(shared) if self.position == 0 => lock(shared).hint,
             State::Shared(_) => SizeHint::default(),
         }
     }

@@ -216,7 +216,8 @@ fn connection_pool(settings: &ConnectionPoolSettings, path: &str, report: &mut R
 
 fn is_prime(number: u64) -> bool {
     (1..4).contains(&number)
-        || (number > 3 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0))
+        || (number > 3
+            && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor)))
 }
 
 /// DR-LB-001 to DR-LB-013.

@@ -1,0 +1,88 @@
+//! A decision allocates nothing: counted, for every kind of condition.
+
+use http::{HeaderMap, HeaderValue};
+use pointsman::Resources;
+use pointsman::head::Request;
+use pointsman::mesh::{Mesh, Protocol, Service, Viewpoint};
+use pointsman::policy::Policy;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+#[test]
+fn a_decision_allocates_nothing() {
+    let mut text = String::from(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: default}\nspec:\n  hosts: [a, '*.example.com']\n  http:\n",
+    );
+    for number in 0..40 {
+        for condition in [
+            format!("{{uri: {{exact: /exact/{number}}}}}"),
+            format!("{{uri: {{prefix: /prefix/{number}/}}}}"),
+            format!("{{uri: {{prefix: /Folded/{number}/}}, ignoreUriCase: true}}"),
+            format!("{{uri: {{regex: '/regex/{number}/[a-z]+'}}}}"),
+            format!("{{headers: {{x-user: {{exact: '{number}'}}}}}}"),
+            format!("{{queryParams: {{q: {{exact: '{number}'}}}}}}"),
+        ] {
+            text.push_str(&format!(
+                "  - match: [{condition}]\n    route: [{{destination: {{host: a}}, weight: 1}}, {{destination: {{host: b}}, weight: 2}}]\n"
+            ));
+        }
+    }
+    let resources = Resources::from_yaml(&text).unwrap();
+    let service = |name: &str| {
+        Service::new(format!("{name}.default.svc.cluster.local"), "default").with_port(80, "http", Protocol::Http)
+    };
+    let mesh = Mesh::new([service("a"), service("b")]);
+    let policy = Policy::compile(&resources, &mesh, &Viewpoint::namespace("default")).policy;
+    let none = HeaderMap::new();
+    let user = HeaderMap::from_iter([(http::HeaderName::from_static("x-user"), HeaderValue::from_static("7"))]);
+    let cases = [
+        ("a", "/exact/39", &none),
+        ("A.Default:80", "/prefix/12/and/more?q=1", &none),
+        ("x.example.com", "/folded/3/x", &none),
+        ("a", "/regex/20/abc", &none),
+        ("a", "/else", &user),
+        ("a", "/else?x=1&q=11", &none),
+        ("a", "/nothing", &none),
+        ("nobody", "/nothing", &none),
+    ];
+    for round in 0..2 {
+        for (authority, path, headers) in cases {
+            let request = Request { method: "GET", scheme: "http", authority, path, headers, port: 80 };
+            let mut draws = || 5;
+            let count = allocations(|| {
+                std::hint::black_box(policy.decide(&request, &mut draws));
+            });
+            // A regular expression keeps a scratch space from its first use on.
+            assert!(count == 0 || round == 0, "{authority}{path}: {count} allocations");
+        }
+    }
+}
