@@ -1,4 +1,12 @@
 //! The handle: a policy that can be exchanged, and the state that outlives it.
+//!
+//! A request takes the policy that is in force when it begins, and keeps it to its last retry. A reload puts another one
+//! in its place for the requests after it; ejections, counts of what is under way and warm-up belong to destinations and
+//! endpoints by their names, and stay. A destination that the new policy no longer has loses its state once the last
+//! request that uses it is over.
+//!
+//! The policy stands behind std's `RwLock`, not behind a lock-free swap: a request holds the lock only to clone an `Arc`,
+//! and a reload only to exchange one, so the core needs no dependency for it.
 
 use crate::entropy::Draws;
 use crate::exchange::{Exchange, Summary};

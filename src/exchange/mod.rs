@@ -66,6 +66,62 @@
 //! - A `referer` that is no URL is forwarded; Envoy drops it.
 //! - Internal redirects, hedging and early data do not exist in Istio's API, and not here.
 
+//! # Example
+//! The whole of a driver, with an upstream that first fails and then answers:
+//!
+//! ```
+//! use http::{Method, StatusCode};
+//! use pointsman::exchange::Step;
+//! use pointsman::head::{RequestHead, ResponseHead};
+//! use pointsman::mesh::{Endpoint, Mesh, Protocol, Service, Viewpoint};
+//! use pointsman::policy::Policy;
+//! use pointsman::time::Timestamp;
+//! use pointsman::{Engine, Resources};
+//!
+//! # #[cfg(feature = "yaml")] {
+//! let resources = Resources::from_yaml("
+//! apiVersion: networking.istio.io/v1
+//! kind: VirtualService
+//! metadata: {name: reviews, namespace: default}
+//! spec:
+//!   hosts: [reviews]
+//!   http:
+//!   - route: [{destination: {host: reviews}}]
+//!     retries: {attempts: 2, retryOn: 5xx}
+//! ").unwrap();
+//! let reviews = Service::new("reviews.default.svc.cluster.local", "default")
+//!     .with_port(80, "http", Protocol::Http)
+//!     .with_endpoint(Endpoint::new("10.0.0.1", 80));
+//! let compiled = Policy::compile(&resources, &Mesh::new([reviews]), &Viewpoint::namespace("default"));
+//! let engine = Engine::new(compiled.policy);
+//!
+//! let mut draws = || 0; // the engine's dice
+//! let mut now = Timestamp::ZERO; // and its clock
+//! let mut answers = vec![StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE];
+//! let mut exchange = engine.begin(RequestHead::new(Method::GET, 80, "reviews", "/"), now, &mut draws);
+//! exchange.request_complete(now);
+//! let head = loop {
+//!     match exchange.next(now, &mut draws) {
+//!         Step::Wait(until) => now = until,
+//!         Step::Attempt(attempt) => {
+//!             assert_eq!(&**attempt.endpoint.key(), "10.0.0.1:80");
+//!             let answer = ResponseHead::new(answers.pop().unwrap()); // here an embedder does its I/O
+//!             exchange.on_response(answer, now, &mut draws);
+//!         }
+//!         Step::Cancel | Step::Mirror(_) => {}
+//!         Step::Respond(reply) => break reply.head,
+//!         Step::Return(head) => break head,
+//!         step => panic!("{step:?}"),
+//!     }
+//! };
+//! exchange.on_end(now);
+//! assert_eq!(head.status, StatusCode::OK);
+//! assert_eq!(exchange.summary().attempts, 2);
+//! # }
+//! ```
+//!
+//! `examples/own_loop.rs` is one with sockets.
+
 mod begin;
 mod clean;
 mod events;
