@@ -1,5 +1,7 @@
 //! A decision allocates nothing: counted, for every kind of condition.
 
+#![allow(clippy::unwrap_used)]
+
 use http::{HeaderMap, HeaderValue};
 use pointsman::Resources;
 use pointsman::head::Request;

@@ -1,5 +1,7 @@
 //! Decisions: the index against its definition, the order of the input, and what an explanation reads like.
 
+#![allow(clippy::unwrap_used)]
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pointsman::Resources;
 use pointsman::compile::Compiled;

@@ -38,7 +38,7 @@ use tower::{Layer, Service};
 /// How much of a request's body is kept for replay, unless said otherwise: Envoy's 1 MiB.
 pub const DEFAULT_REPLAY_LIMIT: usize = 1 << 20;
 
-/// Routes requests with an [`Engine`] and sends them with `S`. See the [module](self).
+/// Routes requests with an [`Engine`] and sends them with `S`. See the [module](crate::tower).
 #[derive(Clone)]
 pub struct Client<S> {
     inner: S,

@@ -11,6 +11,7 @@
 //! Each rule has a code (`VS-HTTP-011`, `DR-LB-008`, …), listed with its meaning in [`CODES`]. The verdict of a layer is
 //! *reject* if it found an error. A resource that is rejected is not warned about.
 
+mod analyze;
 mod codes;
 mod destination_rule;
 mod predicates;
@@ -18,6 +19,7 @@ mod schema;
 mod unreachable;
 mod virtual_service;
 
+pub use analyze::{ResourceReport, analyze};
 pub use codes::{CODES, CodeInfo};
 pub use schema::SchemaVerdict;
 
