@@ -14,10 +14,10 @@ use crate::head::{Request, RequestHead};
 use crate::outlier;
 use crate::policy::{Flags, Policy};
 use crate::time::Timestamp;
-use crate::upstream::{EndpointView, Upstream, Upstreams};
+use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
@@ -27,7 +27,10 @@ pub struct Engine {
 }
 
 pub(crate) struct Shared {
-    policy: RwLock<Arc<Policy>>,
+    /// Policy and the state of its destinations change together: a request sees both of one reload.
+    current: RwLock<Snapshot>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
     upstreams: Upstreams,
     pub(crate) settings: Settings,
     observer: Option<Arc<dyn Observer>>,
@@ -48,6 +51,13 @@ impl Default for Settings {
     fn default() -> Self {
         Settings { replay_limit: 1 << 20, count_grpc_trailers: false, epoch: None }
     }
+}
+
+/// A policy with the state of its destinations.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) upstreams: Arc<ByName>,
 }
 
 /// Is told what happens, as it happens. Does nothing unless it says so.
@@ -99,10 +109,6 @@ pub enum Event<'a> {
 }
 
 impl Shared {
-    pub(crate) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
-        self.upstreams.get(name)
-    }
-
     pub(crate) fn observe<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(observer) = &self.observer {
             observer.on_event(&event());
@@ -169,9 +175,11 @@ impl EngineBuilder {
     /// The engine.
     pub fn build(self, policy: Policy) -> Engine {
         let upstreams = Upstreams::new(self.seed);
-        upstreams.sync(&policy, self.start);
+        let (by_name, _) = upstreams.prepare(&policy, self.start);
+        upstreams.publish(Arc::clone(&by_name));
         let shared = Shared {
-            policy: RwLock::new(Arc::new(policy)),
+            current: RwLock::new(Snapshot { policy: Arc::new(policy), upstreams: by_name }),
+            reloading: Mutex::new(()),
             upstreams,
             settings: self.settings,
             observer: self.observer,
@@ -198,23 +206,30 @@ impl Engine {
         EngineBuilder::default()
     }
 
+    fn snapshot(&self) -> Snapshot {
+        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.shared.policy.read().unwrap_or_else(PoisonError::into_inner))
+        self.snapshot().policy
     }
 
     /// Exchanges the policy. Requests under way keep theirs; ejections, counts and warm-up stay.
     pub fn reload(&self, policy: Policy) {
         let now = Timestamp::from_nanos(self.shared.latest.load(Ordering::Relaxed));
-        self.shared.upstreams.sync(&policy, now);
-        *self.shared.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        let _one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let (upstreams, _) = self.shared.upstreams.prepare(&policy, now);
+        self.shared.upstreams.publish(Arc::clone(&upstreams));
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) =
+            Snapshot { policy: Arc::new(policy), upstreams };
         self.shared.observe(|| Event::Reloaded);
     }
 
     /// Begins a request's life.
     pub fn begin(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Exchange {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        Exchange::new(Arc::clone(&self.shared), self.policy(), head, now, draws)
+        Exchange::new(Arc::clone(&self.shared), self.snapshot(), head, now, draws)
     }
 
     /// The state of destinations.

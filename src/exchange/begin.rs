@@ -38,7 +38,7 @@ impl Exchange {
                     && let Some(destination) = policy.destination(id)
                 {
                     self.summary.cluster = Arc::clone(&destination.name);
-                    self.upstream = self.shared.upstream(&destination.name);
+                    self.upstream = self.upstreams.get(&destination.name).cloned();
                 }
                 let delay = forward.fault.delay;
                 self.route = Some(Arc::clone(route));

@@ -8,7 +8,7 @@ use super::clean::{Cleaned, clean};
 use super::retry::Retries;
 use super::step::{Mirror, Step};
 use super::summary::{Code, Summary};
-use crate::engine::{Event, Shared};
+use crate::engine::{Event, Shared, Snapshot};
 use crate::entropy::Draws;
 use crate::head::{RequestHead, ResponseHead};
 use crate::limit::Permit;
@@ -16,7 +16,7 @@ use crate::policy::{Flags, Policy, Route};
 use crate::time::Timestamp;
 use crate::transform::LocalReply;
 use crate::transform::respond::Reply;
-use crate::upstream::{EndpointState, RequestPermit, Ticket, Upstream};
+use crate::upstream::{ByName, EndpointState, RequestPermit, Ticket, Upstream};
 use http::{HeaderValue, StatusCode};
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use std::time::Duration;
 pub struct Exchange {
     pub(super) shared: Arc<Shared>,
     pub(super) policy: Arc<Policy>,
+    pub(super) upstreams: Arc<ByName>,
     /// The request: as it came, and from [`Phase::Routing`] on as it goes out.
     pub(super) head: RequestHead,
     /// Is it gRPC, whatever header operations make of its content type?
@@ -116,15 +117,17 @@ pub(super) fn earlier(a: Timestamp, b: Option<Timestamp>) -> Timestamp {
 impl Exchange {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        policy: Arc<Policy>,
+        snapshot: Snapshot,
         mut head: RequestHead,
         now: Timestamp,
         draws: &mut dyn Draws,
     ) -> Exchange {
+        let Snapshot { policy, upstreams } = snapshot;
         let cleaned = clean(&mut head, policy.is_gateway());
         let mut exchange = Exchange {
             shared,
             policy: Arc::clone(&policy),
+            upstreams,
             grpc: head.is_grpc(),
             head,
             route: None,

@@ -220,7 +220,7 @@ impl Exchange {
         for mirror in forward.mirrors.iter().rev().filter(|mirror| mirror.fraction.takes(self.draw)) {
             let Target::Destination(id) = mirror.target else { continue };
             let Some(destination) = self.policy.destination(id) else { continue };
-            let Some(upstream) = self.shared.upstream(&destination.name) else { continue };
+            let Some(upstream) = self.upstreams.get(&destination.name).cloned() else { continue };
             let hashed = if upstream.is_hashing() {
                 hash::hash(&forward.hash, &self.head, !self.policy.is_gateway()).hash
             } else {

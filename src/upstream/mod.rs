@@ -23,9 +23,12 @@ use twox_hash::XxHash64;
 /// The state of all destinations.
 #[derive(Debug, Default)]
 pub struct Upstreams {
-    by_name: RwLock<HashMap<Arc<str>, Arc<Upstream>>>,
+    by_name: RwLock<Arc<ByName>>,
     seed: u64,
 }
+
+/// The state of destinations by their names, as one policy needs them.
+pub(crate) type ByName = HashMap<Arc<str>, Arc<Upstream>>;
 
 /// The state of one destination.
 #[derive(Debug)]
@@ -180,8 +183,15 @@ impl Upstreams {
 
     /// Brings the state to a policy's destinations: what stays keeps its state, what is gone loses it.
     pub fn sync(&self, policy: &Policy, now: Timestamp) -> Vec<Event> {
+        let (by_name, events) = self.prepare(policy, now);
+        self.publish(by_name);
+        events
+    }
+
+    /// The state that a policy needs: what is there already is brought up to it, the rest is made.
+    pub(crate) fn prepare(&self, policy: &Policy, now: Timestamp) -> (Arc<ByName>, Vec<Event>) {
         let mut events = Vec::new();
-        let old = self.by_name.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let old = Arc::clone(&self.by_name.read().unwrap_or_else(PoisonError::into_inner));
         let mut fresh = HashMap::with_capacity(policy.destinations().len());
         for destination in policy.destinations() {
             let destination = Arc::new(destination.clone());
@@ -194,8 +204,12 @@ impl Upstreams {
             };
             fresh.insert(Arc::clone(&upstream.name), upstream);
         }
-        *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        events
+        (Arc::new(fresh), events)
+    }
+
+    /// From now on this is the state.
+    pub(crate) fn publish(&self, by_name: Arc<ByName>) {
+        *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = by_name;
     }
 
     /// The state of a destination.
