@@ -12,7 +12,7 @@ use crate::entropy::Draws;
 use crate::exchange::{Exchange, Summary};
 use crate::head::{Request, RequestHead};
 use crate::outlier;
-use crate::policy::{Flags, Policy};
+use crate::policy::{ConnectionVerdict, Flags, Policy};
 use crate::time::Timestamp;
 use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
 use std::fmt;
@@ -250,7 +250,27 @@ impl Engine {
         draws: &mut dyn Draws,
     ) -> Connect {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        self.policy().connect(connection, &self.shared.upstreams, now, draws)
+        let Snapshot { policy, upstreams } = self.snapshot();
+        let mut result = Connect::default();
+        match policy.decide_connection(connection, draws) {
+            ConnectionVerdict::NoListener => result.no_listener = true,
+            ConnectionVerdict::Closed => result.closed = true,
+            ConnectionVerdict::PassThrough => {
+                result.cluster = "PassthroughCluster".into();
+                result.flags = Flags::UH;
+            }
+            ConnectionVerdict::Forward { destination, .. } => {
+                result.cluster = policy.target_name(&destination.target);
+                let upstream = upstreams.get(&result.cluster);
+                result.endpoint = upstream.and_then(|one| one.pick(None, &[], false, false, now, draws));
+                result.flags = match (upstream, &result.endpoint) {
+                    (None, _) => Flags::NC,
+                    (Some(_), None) => Flags::UH,
+                    _ => Flags::default(),
+                };
+            }
+        }
+        result
     }
 }
 

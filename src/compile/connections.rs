@@ -4,7 +4,9 @@ use super::actions::{self, Place};
 use super::{Compiler, KIND, NoteCode, Source, gateway_name, server_hosts};
 use crate::hosts;
 use crate::mesh::{GatewayServer, Labels, Service, ServicePort};
-use crate::policy::{ChainSpec, ConnectionPortSpec, HeaderOperations, Origin, UnknownConnection, WeightedDestination};
+use crate::policy::{
+    ChainSpec, ConnectionPortSpec, HeaderOperations, Origin, Section, UnknownConnection, WeightedDestination,
+};
 use crate::resource::RouteDestination;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -51,8 +53,7 @@ impl<'a> Compiler<'a> {
     fn chain(
         &self,
         source: &Source<'_>,
-        rule: usize,
-        block: Option<usize>,
+        (section, rule, block): (Section, usize, Option<usize>),
         route: &[RouteDestination],
         port: u16,
     ) -> ChainSpec {
@@ -75,7 +76,7 @@ impl<'a> Compiler<'a> {
             .collect();
         let resource = Arc::clone(&source.name);
         ChainSpec {
-            origin: Origin::Rule { resource, rule, block, delegate: None },
+            origin: Origin::Rule { resource, section, rule, block, delegate: None },
             subnets: Vec::new(),
             server_names: Vec::new(),
             destinations,
@@ -165,7 +166,7 @@ impl<'a> Compiler<'a> {
                     }
                     any = true;
                     let path = format!("tls[{rule_index}].match[{index}].destinationSubnets");
-                    let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                    let mut chain = self.chain(source, (Section::Tls, rule_index, Some(index)), &rule.route, port);
                     let written = self.subnets(source, &path, &block.destination_subnets);
                     chain.subnets = if written.is_empty() { own.to_vec() } else { written };
                     chain.server_names = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
@@ -197,7 +198,7 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
                 if rule.r#match.is_empty() {
-                    let mut chain = self.chain(source, rule_index, None, &rule.route, port);
+                    let mut chain = self.chain(source, (Section::Tcp, rule_index, None), &rule.route, port);
                     chain.subnets = own.to_vec();
                     push_new(chains, chain);
                     return;
@@ -214,7 +215,7 @@ impl<'a> Compiler<'a> {
                     }
                     let path = format!("tcp[{rule_index}].match[{index}].destinationSubnets");
                     let written = self.subnets(source, &path, &block.destination_subnets);
-                    let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                    let mut chain = self.chain(source, (Section::Tcp, rule_index, Some(index)), &rule.route, port);
                     let terminal = written.is_empty();
                     chain.subnets = if terminal { own.to_vec() } else { written };
                     push_new(chains, chain);
@@ -279,7 +280,7 @@ impl<'a> Compiler<'a> {
                     self.report.note(KIND, &source.name, path, NoteCode::Shadowed, message);
                     continue;
                 }
-                let mut chain = self.chain(source, rule_index, Some(index), &rule.route, port);
+                let mut chain = self.chain(source, (Section::Tls, rule_index, Some(index)), &rule.route, port);
                 chain.server_names = names;
                 chains.push(chain);
             }
@@ -301,7 +302,7 @@ impl<'a> Compiler<'a> {
                 self.holds(&conditions, source.namespace, port)
             });
             if rule.r#match.is_empty() || block.is_some() {
-                let chain = self.chain(source, rule_index, block, &rule.route, port);
+                let chain = self.chain(source, (Section::Tcp, rule_index, block), &rule.route, port);
                 chains.push(chain);
                 return;
             }

@@ -5,10 +5,10 @@
 //! in the [`Report`]. The order of the input does not matter: resources are sorted by age, name and namespace first.
 
 mod actions;
+mod completeness;
 mod connections;
 mod delegate;
 mod destinations;
-
 mod locality;
 mod matches;
 mod report;
@@ -21,7 +21,7 @@ pub use report::{Note, NoteCode, Report};
 use crate::hosts;
 use crate::mesh::{GatewayServer, Mesh, OutboundTrafficPolicy, Service, Viewpoint};
 use crate::policy::{
-    Action, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, UnknownHost,
+    Action, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, Section, UnknownHost,
     VirtualHostSpec, WeightedDestination,
 };
 use crate::resource::{HttpMatchRequest, HttpRoute, ObjectMeta, Resources, VirtualService};
@@ -56,6 +56,7 @@ impl Policy {
         };
         let connections = compiler.connections(&sources);
         let Compiler { destinations, mut report, .. } = compiler;
+        completeness::complete(&mut report, &resources.virtual_services, &ports, &connections);
         report.finish();
         let spec = PolicySpec {
             ports,
@@ -322,6 +323,7 @@ impl<'a> Compiler<'a> {
                 };
                 let origin = Origin::Rule {
                     resource: Arc::clone(&source.name),
+                    section: Section::Http,
                     rule: entry.index,
                     block: block.map(|_| index),
                     delegate: entry.delegate.clone(),

@@ -32,7 +32,9 @@ pub enum Origin {
     Rule {
         /// `namespace/name` of the resource.
         resource: Arc<str>,
-        /// Which of its `http` rules, from 0.
+        /// The list that the rule stands in.
+        section: Section,
+        /// Which rule of that list, from 0.
         rule: usize,
         /// Which match block of the rule, from 0; none if the rule has no match.
         #[serde(rename = "match")]
@@ -45,6 +47,30 @@ pub enum Origin {
         /// Its host.
         host: Arc<str>,
     },
+}
+
+/// A list of rules in a `VirtualService`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Section {
+    /// `spec.http`.
+    Http,
+    /// `spec.tls`.
+    Tls,
+    /// `spec.tcp`.
+    Tcp,
+}
+
+impl Section {
+    /// As a path in a spec begins: `http`, `tls`, `tcp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Section::Http => "http",
+            Section::Tls => "tls",
+            Section::Tcp => "tcp",
+        }
+    }
 }
 
 /// What a route does.

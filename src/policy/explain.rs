@@ -251,8 +251,8 @@ impl fmt::Display for FailedCondition {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Rule { resource, rule, block, delegate } => {
-                write!(f, "{resource} http[{rule}]")?;
+            Origin::Rule { resource, section, rule, block, delegate } => {
+                write!(f, "{resource} {}[{rule}]", section.as_str())?;
                 if let Some((delegate, inner)) = delegate {
                     write!(f, " → {delegate} http[{inner}]")?;
                 }

@@ -4,6 +4,7 @@
 //! routes; and the settings of every destination. [`Policy::decide`] picks route and destination for one request.
 
 mod action;
+mod connections;
 mod decision;
 mod destination;
 mod explain;
@@ -19,6 +20,7 @@ mod spec;
 mod table;
 
 pub use action::*;
+pub use connections::{ChainStep, ConnectionExplanation, ConnectionOutcome};
 pub use decision::*;
 pub use destination::*;
 pub use explain::{Asked, Explanation, FailedCondition, HostStep, Outcome, RuleStep};

@@ -257,7 +257,7 @@ impl Policy {
         }
     }
 
-    fn target_name(&self, target: &Target) -> Arc<str> {
+    pub(crate) fn target_name(&self, target: &Target) -> Arc<str> {
         match target {
             Target::Destination(id) => self.destination(*id).map(|one| Arc::clone(&one.name)).unwrap_or_default(),
             Target::Missing(_) => "".into(),
@@ -299,90 +299,25 @@ impl Decision<'_> {
 }
 
 impl Policy {
-    /// The chain of a connection: the longest destination prefix first, then the server name (exact, longest suffix, none).
-    pub fn decide_connection(&self, connection: &Connection<'_>, draws: &mut dyn Draws) -> ConnectionVerdict<'_> {
-        let Some(port) = self.connections.get(&connection.port) else { return ConnectionVerdict::NoListener };
-        let sni = connection.sni.map(str::to_ascii_lowercase);
-        let best = port
-            .chains
-            .iter()
-            .enumerate()
-            .filter_map(|(index, chain)| {
-                let subnet = if chain.subnets.is_empty() {
-                    0
-                } else {
-                    let address = connection.address?;
-                    let of = chain.subnets.iter().filter(|net| net.contains(&address));
-                    1 + usize::from(of.map(|net| net.prefix_len()).max()?)
-                };
-                let name = if chain.server_names.is_empty() {
-                    0
-                } else {
-                    let sni = sni.as_deref()?;
-                    let covers = |name: &&str| match name.strip_prefix('*') {
-                        Some(suffix) => sni.len() > suffix.len() && sni.ends_with(suffix),
-                        None => *name == sni,
-                    };
-                    let rank = |name: &str| if name.starts_with('*') { name.len() } else { usize::MAX };
-                    chain.server_names.iter().map(|name| &**name).filter(covers).map(rank).max()?
-                };
-                // Of equals the first.
-                Some((subnet, name, std::cmp::Reverse(index), chain))
-            })
-            .max_by_key(|(subnet, name, index, _)| (*subnet, *name, *index));
-        let Some((_, _, _, chain)) = best else {
-            return match port.unknown {
-                UnknownConnection::PassThrough => ConnectionVerdict::PassThrough,
-                UnknownConnection::Close => ConnectionVerdict::Closed,
-            };
-        };
-        let picked = match chain.destinations.as_slice() {
-            [only] => Some(only),
-            several => {
-                let total: u64 = several.iter().map(|one| one.weight).sum();
-                pick_weighted(several, total, draws.next_u64())
-            }
-        };
-        match picked {
-            Some(destination) => ConnectionVerdict::Forward { origin: &chain.origin, destination },
-            None => ConnectionVerdict::Closed,
-        }
+    /// Where each route and each chain that is in force was written, in the tables' order; a route that stands under
+    /// several hosts comes several times.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        let hosts = self.ports.values().flat_map(|table| &table.hosts.hosts);
+        let routes = hosts.flat_map(|host| &host.routes).map(|route| &route.origin);
+        routes.chain(self.connections.values().flat_map(|port| &port.chains).map(|chain| &chain.origin))
     }
 
-    pub(crate) fn connect(
-        &self,
-        connection: &Connection<'_>,
-        upstreams: &crate::upstream::Upstreams,
-        now: crate::time::Timestamp,
-        draws: &mut dyn Draws,
-    ) -> crate::engine::Connect {
-        let mut result = crate::engine::Connect::default();
-        match self.decide_connection(connection, draws) {
-            ConnectionVerdict::NoListener => result.no_listener = true,
-            ConnectionVerdict::Closed => result.closed = true,
-            ConnectionVerdict::PassThrough => {
-                result.cluster = "PassthroughCluster".into();
-                result.flags = Flags::UH;
-            }
-            ConnectionVerdict::Forward { destination, .. } => {
-                result.cluster = self.target_name(&destination.target);
-                match upstreams.get(&result.cluster) {
-                    None => result.flags = Flags::NC,
-                    Some(upstream) => {
-                        result.endpoint = upstream.pick(None, &[], false, false, now, draws);
-                        if result.endpoint.is_none() {
-                            result.flags = Flags::UH;
-                        }
-                    }
-                }
-            }
-        }
-        result
+    pub(super) fn connections(&self, port: u16) -> Option<&ConnectionPortSpec> {
+        self.connections.get(&port)
     }
 }
 
 /// The destination that a draw falls on: half-open intervals in order.
-fn pick_weighted(destinations: &[WeightedDestination], total: u64, draw: u64) -> Option<&WeightedDestination> {
+pub(super) fn pick_weighted(
+    destinations: &[WeightedDestination],
+    total: u64,
+    draw: u64,
+) -> Option<&WeightedDestination> {
     let mut rest = draw.checked_rem(total)?;
     destinations.iter().find(|destination| match rest.checked_sub(destination.weight) {
         Some(less) => {

@@ -1,0 +1,228 @@
+//! Connections that are not HTTP: filter chains, chosen by how specific they are, not by order.
+//!
+//! First the longest destination prefix, then the server name of the TLS hello: exact, the longest `*.suffix`, none. Of
+//! equals the first. One draw, and only where a chain has several destinations.
+
+use super::explain::FailedCondition;
+use super::table::pick_weighted;
+use super::{ChainSpec, Connection, ConnectionVerdict, Origin, Policy, UnknownConnection};
+use crate::entropy::Draws;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// How specific a chain is for a connection that it takes: prefix length, then server name.
+type Rank = (usize, usize);
+
+/// The first condition of a chain that does not hold.
+enum Failed<'c> {
+    Address(&'c ChainSpec),
+    ServerName(&'c ChainSpec),
+}
+
+impl ChainSpec {
+    /// How specific the chain is for a connection whose server name is in lower case.
+    fn rank(&self, connection: &Connection<'_>, sni: Option<&str>) -> Result<Rank, Failed<'_>> {
+        let subnet = if self.subnets.is_empty() {
+            0
+        } else {
+            let holding = self.subnets.iter().filter(|net| connection.address.is_some_and(|at| net.contains(&at)));
+            1 + usize::from(holding.map(|net| net.prefix_len()).max().ok_or(Failed::Address(self))?)
+        };
+        let name = if self.server_names.is_empty() {
+            0
+        } else {
+            let sni = sni.ok_or(Failed::ServerName(self))?;
+            let covers = |name: &&str| match name.strip_prefix('*') {
+                Some(suffix) => sni.len() > suffix.len() && sni.ends_with(suffix),
+                None => *name == sni,
+            };
+            let rank = |name: &str| if name.starts_with('*') { name.len() } else { usize::MAX };
+            let names = self.server_names.iter().map(|name| &**name);
+            names.filter(covers).map(rank).max().ok_or(Failed::ServerName(self))?
+        };
+        Ok((subnet, name))
+    }
+}
+
+/// Why a connection goes where it goes.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ConnectionExplanation {
+    /// The port that was dialled.
+    pub port: u16,
+    /// Where it was going.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<std::net::IpAddr>,
+    /// The server name of its TLS hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// Every chain of the port, in written order.
+    pub chains: Vec<ChainStep>,
+    /// What comes of it.
+    pub outcome: ConnectionOutcome,
+}
+
+/// One chain that was asked.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ChainStep {
+    /// Where it was written.
+    pub origin: Origin,
+    /// The first condition that failed; none for a chain that would take the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedCondition>,
+    /// Does it take it? A chain that would may have lost to a more specific or an earlier one.
+    pub taken: bool,
+}
+
+/// What comes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+#[non_exhaustive]
+pub enum ConnectionOutcome {
+    /// It is forwarded.
+    #[serde(rename_all = "camelCase")]
+    Forward {
+        /// The destination's name; empty if nobody defines it.
+        cluster: Arc<str>,
+    },
+    /// It goes wherever the caller wanted.
+    PassThrough,
+    /// It is closed.
+    Closed,
+    /// Nothing listens on the port.
+    NoListener,
+}
+
+impl Policy {
+    /// The chain of a connection: the longest destination prefix first, then the server name (exact, longest suffix, none).
+    pub fn decide_connection(&self, connection: &Connection<'_>, draws: &mut dyn Draws) -> ConnectionVerdict<'_> {
+        self.walk_chains(connection, draws, |_, _| {}).0
+    }
+
+    /// Decides as [`Policy::decide_connection`] does (with the same draws), and tells why.
+    pub fn explain_connection(&self, connection: &Connection<'_>, draws: &mut dyn Draws) -> ConnectionExplanation {
+        let mut chains = Vec::new();
+        let (verdict, taken) = self.walk_chains(connection, draws, |chain, failed| {
+            let failed = failed.map(|failed| failed.show(connection));
+            chains.push(ChainStep { origin: chain.origin.clone(), failed, taken: false });
+        });
+        if let Some(step) = taken.and_then(|index| chains.get_mut(index)) {
+            step.taken = true;
+        }
+        let outcome = match verdict {
+            ConnectionVerdict::Forward { destination, .. } => {
+                ConnectionOutcome::Forward { cluster: self.target_name(&destination.target) }
+            }
+            ConnectionVerdict::PassThrough => ConnectionOutcome::PassThrough,
+            ConnectionVerdict::Closed => ConnectionOutcome::Closed,
+            ConnectionVerdict::NoListener => ConnectionOutcome::NoListener,
+        };
+        let sni = connection.sni.map(str::to_owned);
+        ConnectionExplanation { port: connection.port, address: connection.address, sni, chains, outcome }
+    }
+
+    /// Asks each chain in written order; `see` is told what came of it.
+    fn walk_chains<'p>(
+        &'p self,
+        connection: &Connection<'_>,
+        draws: &mut dyn Draws,
+        mut see: impl FnMut(&'p ChainSpec, Option<Failed<'p>>),
+    ) -> (ConnectionVerdict<'p>, Option<usize>) {
+        let Some(port) = self.connections(connection.port) else { return (ConnectionVerdict::NoListener, None) };
+        let sni = connection.sni.map(str::to_ascii_lowercase);
+        let mut best: Option<(Rank, usize, &ChainSpec)> = None;
+        for (index, chain) in port.chains.iter().enumerate() {
+            match chain.rank(connection, sni.as_deref()) {
+                Ok(rank) => {
+                    see(chain, None);
+                    if best.is_none_or(|(known, ..)| rank > known) {
+                        best = Some((rank, index, chain));
+                    }
+                }
+                Err(failed) => see(chain, Some(failed)),
+            }
+        }
+        let Some((_, index, chain)) = best else {
+            let verdict = match port.unknown {
+                UnknownConnection::PassThrough => ConnectionVerdict::PassThrough,
+                UnknownConnection::Close => ConnectionVerdict::Closed,
+            };
+            return (verdict, None);
+        };
+        let picked = match chain.destinations.as_slice() {
+            [only] => Some(only),
+            several => {
+                let total: u64 = several.iter().map(|one| one.weight).sum();
+                pick_weighted(several, total, draws.next_u64())
+            }
+        };
+        let verdict = match picked {
+            Some(destination) => ConnectionVerdict::Forward { origin: &chain.origin, destination },
+            None => ConnectionVerdict::Closed,
+        };
+        (verdict, Some(index))
+    }
+}
+
+impl Failed<'_> {
+    fn show(&self, connection: &Connection<'_>) -> FailedCondition {
+        let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+        match self {
+            Failed::Address(chain) => FailedCondition {
+                field: "destinationSubnets".into(),
+                wanted: format!("`{}`", list(&mut chain.subnets.iter().map(|net| net.to_string()))),
+                seen: connection.address.map(|address| address.to_string()),
+            },
+            Failed::ServerName(chain) => FailedCondition {
+                field: "sniHosts".into(),
+                wanted: format!("`{}`", list(&mut chain.server_names.iter().map(|name| name.to_string()))),
+                seen: connection.sni.map(str::to_owned),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ConnectionOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectionOutcome::Forward { cluster } if cluster.is_empty() => {
+                f.write_str("a destination that nobody defines: closed")
+            }
+            ConnectionOutcome::Forward { cluster } => f.write_str(cluster),
+            ConnectionOutcome::PassThrough => f.write_str("passed through: no chain takes it"),
+            ConnectionOutcome::Closed => f.write_str("closed: no chain takes it"),
+            ConnectionOutcome::NoListener => f.write_str("nothing listens on the port"),
+        }
+    }
+}
+
+/// `{}` is one line, `{:#}` the whole story.
+impl fmt::Display for ConnectionExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.map_or_else(|| "*".to_owned(), |address| address.to_string());
+        write!(f, "connection to {address} port {}", self.port)?;
+        if let Some(sni) = &self.sni {
+            write!(f, " for `{sni}`")?;
+        }
+        if !f.alternate() {
+            write!(f, ": {}", self.outcome)?;
+            if let Some(taken) = self.chains.iter().find(|chain| chain.taken) {
+                write!(f, " by {}", taken.origin)?;
+            }
+            return Ok(());
+        }
+        writeln!(f)?;
+        for chain in &self.chains {
+            match (&chain.failed, chain.taken) {
+                (Some(failed), _) => writeln!(f, "  ✗ {}\n      {failed}", chain.origin)?,
+                (None, true) => writeln!(f, "  ✓ {}", chain.origin)?,
+                (None, false) => writeln!(f, "  · {}\n      holds, but is less specific or later", chain.origin)?,
+            }
+        }
+        write!(f, "  → {}", self.outcome)
+    }
+}
