@@ -577,7 +577,8 @@ fn fill_in(value: &mut Value, api_version: &str, kind: &str) {
     }
 }
 
-/// Which resource a text in block style seems to be of, where it is no YAML that could be asked.
+/// Which resource a text seems to be of, where it is no YAML that could be asked: by its lines, with `metadata` in block
+/// style or as `{name: a, namespace: b}` on one line.
 #[cfg(feature = "yaml")]
 fn guess(text: &str) -> Option<ResourceId> {
     const FAR: usize = 200;
@@ -590,17 +591,32 @@ fn guess(text: &str) -> Option<ResourceId> {
         if !nested {
             in_metadata = key == "metadata";
         }
+        if in_metadata && !nested {
+            for piece in value.trim_matches(['{', '}']).split(',') {
+                match piece.split_once(':').map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\'']))) {
+                    Some(("name", value)) => set_if_plain(&mut id.name, value),
+                    Some(("namespace", value)) => set_if_plain(&mut id.namespace, value),
+                    _ => {}
+                }
+            }
+        }
         let field = match key.trim() {
             "kind" if !nested => &mut id.kind,
             "name" if nested && in_metadata => &mut id.name,
             "namespace" if nested && in_metadata => &mut id.namespace,
             _ => continue,
         };
-        if field.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
-            *field = bounded(value);
-        }
+        set_if_plain(field, value);
     }
     (!id.kind.is_empty()).then_some(id)
+}
+
+/// Fills a field that is still empty with what looks like a name.
+#[cfg(feature = "yaml")]
+fn set_if_plain(field: &mut String, value: &str) {
+    if field.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
+        *field = bounded(value);
+    }
 }
 
 /// A name as it is, unless it is longer than any Kubernetes name.

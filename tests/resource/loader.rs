@@ -139,6 +139,18 @@ fn a_bad_document_takes_no_other_down() {
 }
 
 #[test]
+fn of_ten_documents_three_are_broken() {
+    let read = Loader::new().with_source("ten.yaml").yaml(include_str!("data/ten.yaml")).expect("within the limits");
+    assert_eq!(read.virtual_services.len() + read.destination_rules.len(), 7);
+    let said: Vec<String> = read.problems.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    ten.yaml:16:7: VirtualService shop/broken-yaml: did not find expected ',' or ']'
+    ten.yaml:30:39: DestinationRule shop/broken-type: spec.trafficPolicy.connectionPool.http.http1MaxPendingRequests: expected a whole number from -2147483648 to 2147483647, found the string `many`
+    ten.yaml:48:14: VirtualService shop/broken-duration: spec.http[0].timeout: `5 seconds` is not a duration: the units are ns, us, ms, s, m and h; expected one such as `1.5s` or `1h30m`
+    ");
+}
+
+#[test]
 fn documents_of_all_sorts() {
     let text = "\u{feff}%YAML 1.1\n---\n# only a comment\n---\napiVersion: networking.istio.io/v1alpha3\nkind: VirtualService\n\
         metadata: {name: one}\nspec: {hosts: [a]}\n...\n---\n---\napiVersion: v1\nkind: List\nitems:\n\
