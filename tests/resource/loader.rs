@@ -257,7 +257,7 @@ fn what_is_too_much_is_refused() {
     let first = |read: Result<Resources, LoadError>| read.expect("as a whole").problems.remove(0).to_string();
     assert_eq!(
         first(limited(&|limits| limits.document_bytes = 20, &text)),
-        format!("document 1:1:1: VirtualService: the document has {} bytes; at most 20 are read", text.len())
+        format!("document 1:1:1: VirtualService shop/a: the document has {} bytes; at most 20 are read", text.len())
     );
     assert!(first(limited(&|limits| limits.depth = 1, &text)).contains("deeper than 1 levels"));
     let problems = limited(&|limits| limits.problems = 1, "a\n---\nb\n---\nc\n").expect("as a whole");
