@@ -9,7 +9,7 @@
 //! and a reload only to exchange one, so the core needs no dependency for it.
 
 use crate::entropy::Draws;
-use crate::exchange::{Exchange, Summary};
+use crate::exchange::{Exchange, Side, Summary};
 use crate::head::{Request, RequestHead};
 use crate::outlier;
 use crate::policy::{ConnectionVerdict, Flags, Policy};
@@ -17,8 +17,8 @@ use crate::time::Timestamp;
 use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
 #[derive(Clone)]
@@ -33,7 +33,9 @@ pub(crate) struct Shared {
     reloading: Mutex<()>,
     upstreams: Upstreams,
     pub(crate) settings: Settings,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
+    /// What the embedder's clock showed at [`Timestamp::ZERO`], if it counts from std's.
+    origin: OnceLock<Instant>,
     /// The latest time that was seen: what a reload counts from.
     latest: AtomicU64,
 }
@@ -87,6 +89,13 @@ pub enum Event<'a> {
         /// The wait.
         wait: Duration,
     },
+    /// A copy of the request goes out.
+    Mirrored {
+        /// What is known so far.
+        summary: &'a Summary,
+        /// The destination's name.
+        cluster: &'a str,
+    },
     /// A limit refused a request or a retry.
     Limited {
         /// The destination's name.
@@ -110,16 +119,15 @@ pub enum Event<'a> {
 
 impl Shared {
     pub(crate) fn observe<'a>(&self, event: impl FnOnce() -> Event<'a>) {
-        if let Some(observer) = &self.observer {
-            observer.on_event(&event());
+        if !self.observers.is_empty() {
+            let event = event();
+            self.observers.iter().for_each(|observer| observer.on_event(&event));
         }
     }
 
     pub(crate) fn observe_outliers(&self, upstream: &Upstream, events: &[outlier::Event]) {
-        if let Some(observer) = &self.observer {
-            for event in events {
-                observer.on_event(&Event::Outlier { cluster: upstream.name(), event });
-            }
+        for event in events {
+            self.observe(|| Event::Outlier { cluster: upstream.name(), event });
         }
     }
 }
@@ -129,7 +137,7 @@ impl Shared {
 pub struct EngineBuilder {
     seed: u64,
     settings: Settings,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     start: Timestamp,
 }
 
@@ -140,9 +148,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Who is told what happens.
+    /// Who is told what happens. Call it again for more than one; they are told in order.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.observers.push(Arc::new(observer));
         self
     }
 
@@ -182,7 +190,8 @@ impl EngineBuilder {
             reloading: Mutex::new(()),
             upstreams,
             settings: self.settings,
-            observer: self.observer,
+            observers: self.observers,
+            origin: OnceLock::new(),
             latest: AtomicU64::new(self.start.as_nanos()),
         };
         Engine { shared: Arc::new(shared) }
@@ -229,7 +238,28 @@ impl Engine {
     /// Begins a request's life.
     pub fn begin(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Exchange {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        Exchange::new(Arc::clone(&self.shared), self.snapshot(), head, now, draws)
+        Exchange::new(Arc::clone(&self.shared), self.snapshot(), head, Side::Client, now, draws)
+    }
+
+    /// Begins the life of a request that a handler of this process answers: what makes sense in front of it is applied,
+    /// which is everything but picking an endpoint, retries, mirrors and ejections.
+    ///
+    /// [`Step::Attempt`](crate::exchange::Step::Attempt) means the handler; its endpoint is the one of
+    /// [`EndpointState::is_local`](crate::upstream::EndpointState::is_local). None: no virtual host of the policy has the
+    /// request, which is then the handler's own affair.
+    pub fn begin_local(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Option<Exchange> {
+        self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        let snapshot = self.snapshot();
+        if !snapshot.policy.knows(head.port, &head.authority) {
+            return None;
+        }
+        Some(Exchange::new(Arc::clone(&self.shared), snapshot, head, Side::Server, now, draws))
+    }
+
+    /// Where std's clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.
+    #[cfg(feature = "tower")]
+    pub(crate) fn origin(&self, now: impl FnOnce() -> Instant) -> Instant {
+        *self.shared.origin.get_or_init(now)
     }
 
     /// The state of destinations.
@@ -296,7 +326,6 @@ impl fmt::Debug for Engine {
     }
 }
 
-// Used by documentation: a decision without an exchange.
 impl Engine {
     /// The route's name and the destination that a request would get, without beginning it.
     pub fn preview(&self, request: &Request<'_>, draws: &mut dyn Draws) -> (Arc<str>, Arc<str>) {

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
+const BODY_GONE: &str = "the request's body is over the replay limit";
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 impl Exchange {
@@ -107,6 +108,10 @@ impl Exchange {
         self.retry_permit = None;
         let Some(retries) = &mut self.retries else { return false };
         if !retries.wants(ended, self.sent_before) {
+            return false;
+        }
+        if self.replay_lost {
+            self.summary.retry_refused = Some(BODY_GONE);
             return false;
         }
         if retries.left() == 0 {
@@ -252,7 +257,7 @@ impl Exchange {
     /// With an attempt under way nothing happens but that there will be no other one; what comes of it stands. Where
     /// another attempt is waited for already, nothing can be sent any more: 507.
     pub fn on_replay_lost(&mut self) {
-        self.retries = None;
+        self.replay_lost = true;
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Backoff(_) => self.body_gone(),
             Phase::Cancelling(after) if matches!(*after, Phase::Backoff(_)) => {
@@ -275,7 +280,7 @@ impl Exchange {
     }
 
     fn body_gone(&mut self) {
-        self.summary.retry_refused = Some("the request's body is over the replay limit");
+        self.summary.retry_refused = Some(BODY_GONE);
         let reply =
             Reply::new(StatusCode::INSUFFICIENT_STORAGE, b"exceeded request buffer limit while retrying upstream");
         self.answer_forward(reply, Flags::NONE, Code::BodyGone);

@@ -33,6 +33,7 @@ pub struct Exchange {
     pub(super) upstreams: Arc<ByName>,
     /// The request: as it came, and from [`Phase::Routing`] on as it goes out.
     pub(super) head: RequestHead,
+    pub(super) side: Side,
     /// Is it gRPC, whatever header operations make of its content type?
     pub(super) grpc: bool,
     pub(super) route: Option<Arc<Route>>,
@@ -49,6 +50,10 @@ pub struct Exchange {
     pub(super) cors_origin: Option<HeaderValue>,
     pub(super) cookies: Vec<HeaderValue>,
     pub(super) mirrors: Vec<Mirror>,
+    /// Were copies made, which read the same body?
+    pub(super) mirrored: bool,
+    /// Is the request's body no longer there for another attempt?
+    pub(super) replay_lost: bool,
     /// The whole time, from when the request was routed and complete.
     pub(super) timeout: Option<Duration>,
     /// The time of one attempt.
@@ -62,6 +67,15 @@ pub struct Exchange {
     pub(super) sent_before: bool,
     /// Was a 1xx passed on? Then there is no way back to an answer of our own.
     pub(super) relayed: bool,
+}
+
+/// On which side of the wire the policy is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The request goes to an endpoint.
+    Client,
+    /// A handler of this process answers: no endpoint is picked, nothing is retried, mirrored or ejected.
+    Server,
 }
 
 pub(super) enum Phase {
@@ -119,6 +133,7 @@ impl Exchange {
         shared: Arc<Shared>,
         snapshot: Snapshot,
         mut head: RequestHead,
+        side: Side,
         now: Timestamp,
         draws: &mut dyn Draws,
     ) -> Exchange {
@@ -130,6 +145,7 @@ impl Exchange {
             upstreams,
             grpc: head.is_grpc(),
             head,
+            side,
             route: None,
             chosen: 0,
             draw: 0,
@@ -142,6 +158,8 @@ impl Exchange {
             cors_origin: None,
             cookies: Vec::new(),
             mirrors: Vec::new(),
+            mirrored: false,
+            replay_lost: false,
             timeout: None,
             per_try: None,
             request_complete: None,
@@ -195,7 +213,8 @@ impl Exchange {
 
     /// May a body that was sent be needed again: for another attempt, or for a copy?
     pub fn may_replay(&self) -> bool {
-        self.retries.as_ref().is_some_and(|retries| retries.left() > 0) || !self.mirrors.is_empty()
+        let retries = self.retries.as_ref().is_some_and(|retries| retries.left() > 0);
+        !self.replay_lost && (retries || self.mirrored)
     }
 
     /// How many bytes of the request's body are worth keeping: none if it cannot be needed again. A body that outgrows

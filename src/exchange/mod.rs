@@ -65,7 +65,7 @@
 //! - `server` and `date` headers and `x-request-id` are the embedder's affair.
 //! - A `referer` that is no URL is forwarded; Envoy drops it.
 //! - Internal redirects, hedging and early data do not exist in Istio's API, and not here.
-
+//!
 //! # Example
 //! The whole of a driver, with an upstream that first fails and then answers:
 //!
@@ -132,5 +132,6 @@ mod step;
 mod summary;
 
 pub use machine::Exchange;
+pub(crate) use machine::Side;
 pub use step::{Attempt, Failure, Mirror, Step};
 pub use summary::{Code, Summary, Try};

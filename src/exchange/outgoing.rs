@@ -1,6 +1,6 @@
 //! How a request goes out: faults, CORS, everything that is done to its head once, and then endpoint by endpoint.
 
-use super::machine::{Exchange, Phase, Sent};
+use super::machine::{Exchange, Phase, Sent, Side};
 use super::retry::Retries;
 use super::step::{Attempt, Mirror, Step};
 use super::summary::{Code, Try};
@@ -58,7 +58,7 @@ impl Exchange {
                 }
             }
         }
-        if self.upstream.is_none() {
+        if self.upstream.is_none() && self.side == Side::Client {
             self.answer_forward(Reply::new(StatusCode::SERVICE_UNAVAILABLE, b""), Flags::NC, Code::NoCluster);
             return;
         }
@@ -69,7 +69,8 @@ impl Exchange {
         self.head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1));
         self.tell_time(now);
         self.change_head(&route, forward);
-        self.retries = Retries::new(forward.retry.as_ref(), &mut self.head);
+        let retries = Retries::new(forward.retry.as_ref(), &mut self.head);
+        self.retries = retries.filter(|_| self.side == Side::Client);
         self.phase = Phase::Picking;
     }
 
@@ -133,6 +134,17 @@ impl Exchange {
     }
 
     pub(super) fn pick(&mut self, now: Timestamp, draws: &mut dyn Draws) {
+        if self.side == Side::Server {
+            match &self.upstream {
+                Some(upstream) => {
+                    let endpoint = Arc::clone(upstream.local());
+                    let admission = upstream.admit(&endpoint);
+                    self.admitted(admission, endpoint, now, draws);
+                }
+                None => self.phase = Phase::Sending(RequestPermit::untracked(EndpointState::local())),
+            }
+            return;
+        }
         if self.passthrough || self.picks_original_destination() {
             match self.head.original_destination {
                 Some(address) => {
@@ -212,7 +224,7 @@ impl Exchange {
     /// Copies go out with the first attempt, tested on the draw that picked the destination. Best effort: a copy that has no
     /// endpoint, or that a limit refuses, is not made.
     fn prepare_mirrors(&mut self, now: Timestamp, draws: &mut dyn Draws) {
-        if self.summary.attempts > 0 {
+        if self.summary.attempts > 0 || self.side == Side::Server {
             return;
         }
         let route = self.route.clone();
@@ -235,6 +247,8 @@ impl Exchange {
             {
                 headers::add(&mut head.headers, &FORWARDED_FOR, address, Direction::Request);
             }
+            self.mirrored = true;
+            self.shared.observe(|| Event::Mirrored { summary: &self.summary, cluster: &destination.name });
             self.mirrors.push(Mirror {
                 cluster: Arc::clone(&destination.name),
                 endpoint,

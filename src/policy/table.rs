@@ -307,6 +307,11 @@ impl Policy {
         routes.chain(self.connections.values().flat_map(|port| &port.chains).map(|chain| &chain.origin))
     }
 
+    /// Does a virtual host on the port have the authority?
+    pub fn knows(&self, port: u16, authority: &str) -> bool {
+        self.ports.get(&port).is_some_and(|table| table.hosts.find(authority).is_some())
+    }
+
     pub(super) fn connections(&self, port: u16) -> Option<&ConnectionPortSpec> {
         self.connections.get(&port)
     }

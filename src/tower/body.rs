@@ -1,6 +1,6 @@
 //! The body of a response: the upstream's as it comes, or one that was made here.
 
-use super::clock::{Clock, Generator};
+use super::clock::{Clock, Generator, sleep_until};
 use super::replay::BoxError;
 use crate::exchange::{Exchange, Failure, Step};
 use bytes::Bytes;
@@ -42,7 +42,17 @@ struct Watch {
 #[error("the route's timeout ran out while the response was on its way")]
 pub struct BodyTimeout;
 
+/// A body without content.
+pub(super) fn no_body<R>() -> ResponseBody<R> {
+    ResponseBody::local(Vec::new())
+}
+
 impl<R> ResponseBody<R> {
+    /// A body that nobody watches.
+    pub(super) fn plain(body: R) -> Self {
+        ResponseBody { kind: Kind::Upstream { body, watch: None } }
+    }
+
     pub(super) fn local(body: Vec<u8>) -> Self {
         let body = (!body.is_empty()).then(|| Bytes::from(body));
         ResponseBody { kind: Kind::Local { body } }
@@ -66,7 +76,7 @@ impl Watch {
     /// Sets the timer to when the exchange wants to be asked again.
     fn arm(&mut self) {
         self.sleep = match self.exchange.next(self.clock.now(), &mut self.draws) {
-            Step::Wait(until) => self.clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at))),
+            Step::Wait(until) => sleep_until(&self.clock, until),
             _ => None,
         };
     }
@@ -78,9 +88,7 @@ impl Watch {
                 return false;
             }
             match self.exchange.next(self.clock.now(), &mut self.draws) {
-                Step::Wait(until) => {
-                    self.sleep = self.clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)));
-                }
+                Step::Wait(until) => self.sleep = sleep_until(&self.clock, until),
                 _ => return true,
             }
         }

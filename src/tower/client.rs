@@ -4,8 +4,8 @@
 //! request's body, and tells the exchange what came of it. It decides nothing itself.
 //!
 //! The inner service gets a request whose URI is the endpoint's (`http://10.0.0.7:9080/path`), whose `Host` is the mesh's,
-//! and whose extensions hold the [`Target`]. hyper-util's pooled client is such a service; so is anything that looks at
-//! the URI or at the target.
+//! and whose extensions hold the [`Target`]. Whoever has a connector of their own implements `tower::Service` for such
+//! requests; hyper-util's pooled client is one already, and `Pool` (feature `client`) one that obeys `connectionPool`.
 //!
 //! What a user of tower may rely on:
 //! - `poll_ready` is the inner service's; the instance that was ready serves the first attempt, clones are made ready
@@ -14,29 +14,34 @@
 //! - Dropping the future (or the response's body) releases everything at once: permits, counts, the attempt itself.
 //! - An answer that the policy makes (404, 503, 504, a redirect, …) is a response, as a proxy's client would see it. The
 //!   [`Summary`](crate::exchange::Summary) in its extensions says why, and an [`AttemptError`] holds what the inner service said last.
-//! - Bodies stream. A request's body is kept for replay up to [`Client::with_replay_limit`] bytes; beyond that it is sent once.
+//! - Bodies stream. A request's body is kept for another attempt or a copy only if the policy may ask for one, and up to
+//!   the engine's [replay limit](crate::engine::EngineBuilder::replay_limit); beyond that it is sent once, and the summary
+//!   says why no retry was made.
 
 use super::body::ResponseBody;
 use super::classify::classify;
-use super::clock::{Clock, Generator, Seed};
+use super::clock::{Clock, Generator, Seed, sleep_until};
 use super::replay::{BoxError, ReplayBody};
 use crate::engine::Engine;
-use crate::exchange::{Attempt, Exchange, Failure, Step};
+use crate::exchange::{Exchange, Failure, Step};
 use crate::head::{RequestHead, ResponseHead};
+use crate::policy::Destination;
+use crate::upstream::EndpointState;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::header::{HOST, HeaderValue};
+use http::{Extensions, Request, Response, Uri, Version};
 use http_body::Body;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
-
-/// How much of a request's body is kept for replay, unless said otherwise: Envoy's 1 MiB.
-pub const DEFAULT_REPLAY_LIMIT: usize = 1 << 20;
 
 /// Routes requests with an [`Engine`] and sends them with `S`. See the [module](crate::tower).
 #[derive(Clone)]
@@ -46,12 +51,12 @@ pub struct Client<S> {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Shared {
     clock: Clock,
-    seed: Seed,
-    replay_limit: usize,
+    seed: Arc<Seed>,
     port: Option<u16>,
-    classify: Box<Classify>,
+    classify: Arc<Classify>,
 }
 
 type Classify = dyn Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync;
@@ -78,15 +83,34 @@ impl<S> Layer<S> for ClientLayer {
 }
 
 /// Where the inner service is to send a request: in the request's extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Target {
     /// The destination's name, as Istio names clusters.
     pub cluster: Arc<str>,
     /// The endpoint, `address:port`.
     pub endpoint: Arc<str>,
-    /// The attempt, from 1.
+    /// The authority that the upstream is to see: `Host`, or `:authority`.
+    pub authority: Arc<str>,
+    /// The attempt, from 1. Copies have 0.
     pub attempt: u32,
+    /// The destination's settings: TLS, protocol, what its connections are to keep to. None for a host that nobody knows.
+    pub destination: Option<Arc<Destination>>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// What the client spoke.
+    pub client_version: Version,
+    connected: Arc<AtomicBool>,
+}
+
+impl Target {
+    /// The attempt has its connection, new or used before; its own time (`perTryTimeout`) begins now.
+    ///
+    /// Call it from the service's future. A service that cannot tell says nothing; then connecting counts as part of the
+    /// attempt's time.
+    pub fn connected(&self) {
+        self.connected.store(true, Ordering::Release);
+    }
 }
 
 /// What the inner service said when an attempt failed: in the extensions of the response that is made instead.
@@ -110,28 +134,17 @@ impl<S> Client<S> {
     /// A client with tokio's clock and a random seed.
     pub fn new(engine: Engine, inner: S) -> Self {
         let shared = Shared {
-            clock: Clock::new(),
-            seed: Seed::random(),
-            replay_limit: DEFAULT_REPLAY_LIMIT,
+            clock: Clock::of(&engine),
+            seed: Arc::new(Seed::random()),
             port: None,
-            classify: Box::new(classify),
+            classify: Arc::new(classify),
         };
         Client { inner, engine, shared: Arc::new(shared) }
     }
 
     /// The same client with draws from this seed: two runs of the same requests decide alike.
     pub fn with_seed(self, seed: u64) -> Self {
-        self.with(|shared| shared.seed = Seed::new(seed))
-    }
-
-    /// The same client with this clock. Clients that share an engine must share the clock.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        self.with(|shared| shared.clock = clock)
-    }
-
-    /// The same client that keeps at most so many bytes of a request's body for replay (1 MiB).
-    pub fn with_replay_limit(self, bytes: usize) -> Self {
-        self.with(|shared| shared.replay_limit = bytes)
+        self.with(|shared| shared.seed = Arc::new(Seed::new(seed)))
     }
 
     /// The same client that routes every request as if it were for this service port.
@@ -146,7 +159,7 @@ impl<S> Client<S> {
         self,
         classify: impl Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync + 'static,
     ) -> Self {
-        self.with(|shared| shared.classify = Box::new(classify))
+        self.with(|shared| shared.classify = Arc::new(classify))
     }
 
     /// The engine.
@@ -154,23 +167,8 @@ impl<S> Client<S> {
         &self.engine
     }
 
-    /// Settings are made before the first clone; after it they are made anew.
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
-        match Arc::get_mut(&mut self.shared) {
-            Some(shared) => change(shared),
-            None => {
-                let old = &self.shared;
-                let mut shared = Shared {
-                    clock: old.clock,
-                    seed: Seed::random(),
-                    replay_limit: old.replay_limit,
-                    port: old.port,
-                    classify: Box::new(classify),
-                };
-                change(&mut shared);
-                self.shared = Arc::new(shared);
-            }
-        }
+        change(Arc::make_mut(&mut self.shared));
         self
     }
 }
@@ -260,16 +258,16 @@ impl<S> Driver<S> {
     {
         let clock = self.shared.clock;
         let (parts, body) = request.into_parts();
-        let body = ReplayBody::new(body, self.shared.replay_limit);
-        let head = head_of(&parts, self.shared.port);
-        let extensions = parts.extensions;
+        let version = parts.version;
+        let (head, extensions) = head_of(parts, self.shared.port);
         let mut exchange = engine.begin(head, clock.now(), &mut self.draws);
+        let mut body = Source::new(body);
         let mut body_told = false;
         let mut sending: Option<Sending<R>> = None;
         let mut received: Option<R> = None;
-        let mut received_version = http::Version::HTTP_11;
-        let mut received_extensions = http::Extensions::new();
-        let mut first = Some(body.again());
+        let mut received_version = Version::HTTP_11;
+        let mut received_extensions = Extensions::new();
+        let connected = Arc::new(AtomicBool::new(false));
         loop {
             if !body_told && body.is_complete() {
                 body_told = true;
@@ -277,8 +275,9 @@ impl<S> Driver<S> {
             }
             match exchange.next(clock.now(), &mut self.draws) {
                 Step::Wait(until) => {
-                    let mut sleep = clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)));
-                    let woken = poll_fn(|cx| poll_event(cx, &mut sending, &mut sleep, &exchange, &body, body_told));
+                    let mut sleep = sleep_until(&clock, until);
+                    let unread = body.shared().filter(|_| !body_told);
+                    let woken = poll_fn(|cx| poll_event(cx, &mut sending, &mut sleep, &exchange, unread, &connected));
                     match woken.await {
                         Woken::Answered(result) => {
                             sending = None;
@@ -305,42 +304,44 @@ impl<S> Driver<S> {
                         }
                         Woken::Again => {}
                     }
+                    if connected.swap(false, Ordering::AcqRel) {
+                        exchange.on_connected(clock.now());
+                    }
                 }
                 Step::Attempt(attempt) => {
                     received = None;
-                    // The first attempt reads the body itself; a later one needs that it was kept.
-                    let replay = match first.take() {
-                        Some(body) => body,
-                        None => body.again(),
-                    };
-                    let Some(replay) = replay else {
+                    let Some(replay) = body.read(exchange.replay_limit()) else {
                         exchange.on_body_gone(clock.now());
                         continue;
                     };
                     let target = Target {
-                        cluster: exchange.summary().cluster.clone(),
-                        endpoint: attempt.endpoint.key().clone(),
+                        cluster: Arc::clone(&exchange.summary().cluster),
+                        endpoint: Arc::clone(attempt.endpoint.key()),
+                        authority: attempt.head.authority.as_str().into(),
                         attempt: attempt.number,
+                        destination: attempt.destination,
+                        connect_timeout: attempt.connect_timeout,
+                        client_version: version,
+                        connected: Arc::clone(&connected),
                     };
-                    let request = outgoing(&attempt, target, &extensions, replay);
+                    let request = build(attempt.head, &attempt.endpoint, target, &extensions, replay);
                     let service = self.ready.take().map_or_else(|| (self.inner.clone(), false), |ready| (ready, true));
                     sending = Some(Box::pin(send(service, request)));
                 }
                 Step::Mirror(mirror) => {
-                    if let Some(copy) = body.again() {
+                    if let Some(copy) = body.read(exchange.replay_limit()) {
+                        let destination = mirror.destination();
                         let target = Target {
                             cluster: Arc::clone(&mirror.cluster),
-                            endpoint: mirror.endpoint.key().clone(),
-                            attempt: 1,
+                            endpoint: Arc::clone(mirror.endpoint.key()),
+                            authority: mirror.head.authority.as_str().into(),
+                            attempt: 0,
+                            connect_timeout: destination.connection.connect_timeout,
+                            destination: Some(destination),
+                            client_version: version,
+                            connected: Arc::default(),
                         };
-                        let request = build(
-                            &mirror.head,
-                            mirror.endpoint.address(),
-                            mirror.endpoint.port(),
-                            target,
-                            &extensions,
-                            copy,
-                        );
+                        let request = build(mirror.head.clone(), &mirror.endpoint, target, &extensions, copy);
                         let sending = send((self.inner.clone(), false), request);
                         let timeout = mirror.timeout;
                         tokio::spawn(async move {
@@ -380,6 +381,45 @@ impl<S> Driver<S> {
     }
 }
 
+/// The request's body: as it came, until somebody reads it.
+enum Source<B> {
+    Unread(Option<B>),
+    Shared(ReplayBody<B>),
+}
+
+impl<B: Body<Data = Bytes>> Source<B> {
+    fn new(body: B) -> Self {
+        if body.is_end_stream() { Source::Shared(ReplayBody::empty()) } else { Source::Unread(Some(body)) }
+    }
+
+    /// The body from its beginning; the first reader says how much of it is kept. None: it is not kept any more.
+    fn read(&mut self, limit: usize) -> Option<ReplayBody<B>> {
+        if let Source::Unread(body) = self {
+            let body = ReplayBody::new(body.take()?, limit);
+            *self = Source::Shared(body);
+        }
+        match self {
+            Source::Shared(body) => body.again(),
+            Source::Unread(_) => None,
+        }
+    }
+
+    fn shared(&self) -> Option<&ReplayBody<B>> {
+        match self {
+            Source::Shared(body) => Some(body),
+            Source::Unread(_) => None,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.shared().is_some_and(ReplayBody::is_complete)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.shared().is_some_and(ReplayBody::is_lost)
+    }
+}
+
 enum Woken<R> {
     Answered(Result<Response<R>, BoxError>),
     Again,
@@ -391,8 +431,8 @@ fn poll_event<B, R>(
     sending: &mut Option<Sending<R>>,
     sleep: &mut Option<Pin<Box<Sleep>>>,
     exchange: &Exchange,
-    body: &ReplayBody<B>,
-    body_told: bool,
+    body: Option<&ReplayBody<B>>,
+    connected: &AtomicBool,
 ) -> Poll<Woken<R>>
 where
     B: Body<Data = Bytes>,
@@ -407,7 +447,10 @@ where
     {
         return Poll::Ready(Woken::Again);
     }
-    if !body_told && body.poll_complete(cx).is_ready() {
+    if body.is_some_and(|body| body.poll_complete(cx).is_ready()) {
+        return Poll::Ready(Woken::Again);
+    }
+    if connected.load(Ordering::Acquire) {
         return Poll::Ready(Woken::Again);
     }
     if exchange.poll_turn(cx.waker()) {
@@ -431,7 +474,7 @@ where
 /// A mirror's response is read to its end and thrown away.
 async fn run_mirror<R>(
     sending: impl Future<Output = Result<Response<R>, BoxError>>,
-    timeout: Option<std::time::Duration>,
+    timeout: Option<Duration>,
 ) -> crate::outlier::Outcome
 where
     R: Body,
@@ -458,50 +501,39 @@ where
     }
 }
 
-/// A request's head as the engine reads it.
-pub(super) fn head_of(parts: &http::request::Parts, port: Option<u16>) -> RequestHead {
-    let host = parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+/// A request's head as the engine reads it, and what else came with it.
+pub(super) fn head_of(mut parts: http::request::Parts, port: Option<u16>) -> (RequestHead, Extensions) {
+    let host = parts.headers.remove(HOST);
+    let host = host.as_ref().and_then(|value| value.to_str().ok());
     let authority = parts.uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let scheme = parts.uri.scheme_str().unwrap_or("http");
     let written = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let port = port.or(written).unwrap_or(if scheme == "https" { 443 } else { 80 });
-    let mut head = RequestHead::new(parts.method.clone(), port, authority, if path.is_empty() { "/" } else { path });
+    let mut head = RequestHead::new(parts.method, port, authority, if path.is_empty() { "/" } else { path });
     head.scheme = scheme.to_owned();
     head.version = parts.version;
-    head.headers = parts.headers.clone();
-    head.headers.remove(http::header::HOST);
-    head.remote = parts.extensions.get::<std::net::SocketAddr>().copied();
-    head
-}
-
-fn outgoing<B>(
-    attempt: &Attempt,
-    target: Target,
-    extensions: &http::Extensions,
-    body: ReplayBody<B>,
-) -> Request<ReplayBody<B>> {
-    build(&attempt.head, attempt.endpoint.address(), attempt.endpoint.port(), target, extensions, body)
+    head.headers = parts.headers;
+    head.remote = parts.extensions.get::<SocketAddr>().copied();
+    (head, parts.extensions)
 }
 
 /// The request for one endpoint.
 fn build<B>(
-    head: &RequestHead,
-    address: &str,
-    port: u16,
+    head: RequestHead,
+    endpoint: &EndpointState,
     target: Target,
-    extensions: &http::Extensions,
+    extensions: &Extensions,
     body: ReplayBody<B>,
 ) -> Request<ReplayBody<B>> {
     let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    let authority = if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    *request.method_mut() = head.method;
     let slash = if head.path.starts_with('/') { "" } else { "/" };
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(format!("{slash}{}", head.path));
-    *request.uri_mut() = uri.build().unwrap_or_default();
-    *request.headers_mut() = head.headers.clone();
-    if let Ok(host) = http::HeaderValue::from_str(&head.authority) {
-        request.headers_mut().insert(http::header::HOST, host);
+    let uri = Uri::builder().scheme("http").authority(endpoint.key().as_bytes());
+    *request.uri_mut() = uri.path_and_query(format!("{slash}{}", head.path)).build().unwrap_or_default();
+    *request.headers_mut() = head.headers;
+    if let Ok(host) = HeaderValue::from_str(&head.authority) {
+        request.headers_mut().insert(HOST, host);
     }
     *request.extensions_mut() = extensions.clone();
     request.extensions_mut().insert(target);

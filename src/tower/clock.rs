@@ -1,23 +1,25 @@
 //! Where the layers take time and chance from: both can be replaced, so that a test runs on paused time and a fixed seed.
 
+use crate::engine::Engine;
 use crate::entropy::Draws;
 use crate::time::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
-/// tokio's time, counted from when the clock was made. Paused with tokio's time in tests.
+/// tokio's time, counted from when the engine was first driven. Paused with tokio's time in tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
 }
 
 impl Clock {
-    /// A clock that starts now.
-    pub fn new() -> Self {
-        Clock { origin: Instant::now() }
+    /// The engine's clock: the same for all layers of an engine. It starts when it is asked for first.
+    pub fn of(engine: &Engine) -> Self {
+        Clock { origin: Instant::from_std(engine.origin(|| Instant::now().into_std())) }
     }
 
     /// Now.
@@ -31,10 +33,9 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Clock::new()
-    }
+/// A timer for this time; none for one that never comes.
+pub(crate) fn sleep_until(clock: &Clock, until: Timestamp) -> Option<Pin<Box<Sleep>>> {
+    clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)))
 }
 
 /// A generator of draws for each request, all from one seed: request `n` of a run always draws the same.

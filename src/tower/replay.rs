@@ -201,6 +201,9 @@ where
                     }
                     Some(Ok(frame)) => {
                         this.position += 1;
+                        if shared.source.is_end_stream() {
+                            shared.end = End::Yes;
+                        }
                         Some(Ok(shared.keep(frame)))
                     }
                 };

@@ -16,7 +16,7 @@ use crate::policy::{Balancer, Destination, Policy};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::Waker;
 use twox_hash::XxHash64;
 
@@ -42,6 +42,8 @@ pub struct Upstream {
     pending: Counter,
     retries: Counter,
     queue: Mutex<Queue>,
+    /// The handler of this process, for a policy that is applied in front of one.
+    local: Arc<EndpointState>,
     seed: u64,
 }
 
@@ -161,6 +163,25 @@ impl EndpointState {
         self.outlier.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Is it a handler of this process?
+    pub fn is_local(&self) -> bool {
+        self.port == 0
+    }
+
+    /// A handler of this process.
+    pub(crate) fn local() -> Arc<EndpointState> {
+        static LOCAL: LazyLock<Arc<str>> = LazyLock::new(|| "local".into());
+        Arc::new(EndpointState {
+            key: Arc::clone(&LOCAL),
+            address: Arc::clone(&LOCAL),
+            port: 0,
+            active: Arc::default(),
+            since: Timestamp::ZERO,
+            outlier: RwLock::new(None),
+            priority: AtomicU32::new(0),
+        })
+    }
+
     /// An endpoint outside every list: where the caller wanted to go.
     pub(crate) fn passthrough(address: std::net::SocketAddr) -> Arc<EndpointState> {
         Arc::new(EndpointState {
@@ -258,8 +279,14 @@ impl Upstream {
             pending: Counter::default(),
             retries: Counter::default(),
             queue: Mutex::default(),
+            local: EndpointState::local(),
             seed,
         }
+    }
+
+    /// The handler of this process, as this destination's only endpoint.
+    pub(crate) fn local(&self) -> &Arc<EndpointState> {
+        &self.local
     }
 
     /// The destination's name.
