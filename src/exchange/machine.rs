@@ -214,7 +214,7 @@ impl Exchange {
     /// May a body that was sent be needed again: for another attempt, or for a copy?
     pub fn may_replay(&self) -> bool {
         let retries = self.retries.as_ref().is_some_and(|retries| retries.left() > 0);
-        !self.replay_lost && (retries || self.mirrored)
+        !self.replay_lost && (retries || (self.mirrored && self.summary.attempts <= 1))
     }
 
     /// How many bytes of the request's body are worth keeping: none if it cannot be needed again. A body that outgrows
