@@ -19,20 +19,49 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 /// |---|---|
 /// | `io::ErrorKind::ConnectionRefused`, `NotFound`, `AddrNotAvailable`, host or network unreachable | connection refused |
 /// | `io::ErrorKind::TimedOut` | connection timed out |
+/// | with feature `client`: hyper could not read what came | protocol error |
+/// | … HTTP/2: the stream was refused, or reset by the upstream | refused stream, stream reset |
+/// | … hyper-util could not connect, whatever the reason (TLS, a name that does not resolve) | connection refused |
 /// | anything else | reset |
 pub fn classify(error: &(dyn StdError + 'static)) -> Failure {
-    for error in chain(error) {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                ErrorKind::ConnectionRefused
-                | ErrorKind::NotFound
-                | ErrorKind::AddrNotAvailable
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable => Failure::ConnectRefused,
-                ErrorKind::TimedOut => Failure::ConnectTimeout,
-                _ => Failure::Reset,
+    io_failure(error).or_else(|| http_failure(error)).unwrap_or(Failure::Reset)
+}
+
+/// What hyper and h2 know of it.
+#[cfg(feature = "client")]
+fn http_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    chain(error).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => Some(Failure::RefusedStream),
+                Some(_) if error.is_remote() && error.is_reset() => Some(Failure::StreamReset),
+                _ => None,
             };
         }
-    }
-    Failure::Reset
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_parse().then_some(Failure::Protocol);
+        }
+        let error = error.downcast_ref::<hyper_util::client::legacy::Error>()?;
+        error.is_connect().then_some(Failure::ConnectRefused)
+    })
+}
+
+#[cfg(not(feature = "client"))]
+fn http_failure(_: &(dyn StdError + 'static)) -> Option<Failure> {
+    None
+}
+
+fn io_failure(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    chain(error).find_map(|error| {
+        let io = error.downcast_ref::<std::io::Error>()?;
+        match io.kind() {
+            ErrorKind::ConnectionRefused
+            | ErrorKind::NotFound
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable => Some(Failure::ConnectRefused),
+            ErrorKind::TimedOut => Some(Failure::ConnectTimeout),
+            _ => None,
+        }
+    })
 }

@@ -9,6 +9,8 @@ mod body;
 mod classify;
 mod client;
 mod clock;
+#[cfg(feature = "client")]
+mod pool;
 mod replay;
 mod server;
 
@@ -16,6 +18,8 @@ pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;
 pub use client::{AttemptError, Client, ClientFuture, ClientLayer, Target};
 pub use clock::Clock;
+#[cfg(feature = "client")]
+pub use pool::{Pool, PoolBody};
 pub use replay::{BoxError, ReplayBody, ReplayError};
 pub use server::{RequestBody, Server, ServerFuture, ServerLayer};
 
