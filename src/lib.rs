@@ -82,6 +82,7 @@
 //! | [`exchange`] | the life of one request |
 //! | [`engine`] | the handle: policy and state |
 //! | [`tower`] | the layers; the only module that knows of async (feature `tower`) |
+//! | `watch` | policy from files, read again when they change (feature `watch`) |
 //!
 //! # Determinism
 //! Time ([`time::Timestamp`]) and chance ([`entropy::Draws`]) are arguments. The same policy, state, request, draws and time
@@ -110,6 +111,8 @@ pub mod tower;
 pub mod transform;
 pub mod upstream;
 pub mod validate;
+#[cfg(feature = "watch")]
+pub mod watch;
 
 pub use engine::Engine;
 pub use resource::Resources;
