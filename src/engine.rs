@@ -17,8 +17,8 @@ use crate::time::Timestamp;
 use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
 #[derive(Clone)]
@@ -34,8 +34,9 @@ pub(crate) struct Shared {
     upstreams: Upstreams,
     pub(crate) settings: Settings,
     observers: Vec<Arc<dyn Observer>>,
-    /// What the embedder's clock showed at [`Timestamp::ZERO`], if it counts from std's.
-    origin: OnceLock<Instant>,
+    /// What the layers' clock showed at [`Timestamp::ZERO`].
+    #[cfg(feature = "tower")]
+    origin: std::sync::OnceLock<std::time::Instant>,
     /// The latest time that was seen: what a reload counts from.
     latest: AtomicU64,
 }
@@ -191,7 +192,8 @@ impl EngineBuilder {
             upstreams,
             settings: self.settings,
             observers: self.observers,
-            origin: OnceLock::new(),
+            #[cfg(feature = "tower")]
+            origin: std::sync::OnceLock::new(),
             latest: AtomicU64::new(self.start.as_nanos()),
         };
         Engine { shared: Arc::new(shared) }
@@ -258,7 +260,7 @@ impl Engine {
 
     /// Where std's clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.
     #[cfg(feature = "tower")]
-    pub(crate) fn origin(&self, now: impl FnOnce() -> Instant) -> Instant {
+    pub(crate) fn origin(&self, now: impl FnOnce() -> std::time::Instant) -> std::time::Instant {
         *self.shared.origin.get_or_init(now)
     }
 

@@ -82,6 +82,7 @@
 //! | [`exchange`] | the life of one request |
 //! | [`engine`] | the handle: policy and state |
 //! | [`tower`] | the layers; the only module that knows of async (feature `tower`) |
+//! | `telemetry` | ready observers for `tracing` and `metrics` (features of these names) |
 //! | `watch` | policy from files, read again when they change (feature `watch`) |
 //!
 //! # Determinism
@@ -105,6 +106,8 @@ pub mod mesh;
 pub mod outlier;
 pub mod policy;
 pub mod resource;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub mod telemetry;
 pub mod time;
 #[cfg(feature = "tower")]
 pub mod tower;

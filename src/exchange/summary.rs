@@ -5,64 +5,86 @@ use crate::policy::Flags;
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// What became of a request: finer than Envoy's flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Code {
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What became of a request: finer than Envoy's flags. Written as `kebab-case`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// As it is written: `no-healthy-upstream`.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
     /// Not decided yet.
     #[default]
-    Open,
+    Open = "open",
     /// An upstream answered.
-    Upstream,
+    Upstream = "upstream",
     /// A redirect.
-    Redirect,
+    Redirect = "redirect",
     /// A direct response.
-    DirectResponse,
+    DirectResponse = "direct-response",
     /// A CORS preflight was answered.
-    Preflight,
+    Preflight = "preflight",
     /// A fault aborted it.
-    FaultAbort,
+    FaultAbort = "fault-abort",
     /// Nothing listens on the port.
-    NoListener,
+    NoListener = "no-listener",
     /// No virtual host has the authority.
-    UnknownHost,
+    UnknownHost = "unknown-host",
     /// The virtual host has no route for it.
-    NoRoute,
+    NoRoute = "no-route",
     /// The path cannot be normalised.
-    BadPath,
+    BadPath = "bad-path",
     /// The authority has a character that none can have.
-    BadAuthority,
+    BadAuthority = "bad-authority",
     /// There are more header lines than can be handled.
-    TooManyHeaders,
+    TooManyHeaders = "too-many-headers",
     /// An upgrade that is not allowed was asked for.
-    UpgradeRefused,
+    UpgradeRefused = "upgrade-refused",
     /// The destination is not defined.
-    NoCluster,
+    NoCluster = "no-cluster",
     /// The destination has no healthy endpoint.
-    NoHealthyUpstream,
+    NoHealthyUpstream = "no-healthy-upstream",
     /// A limit refused it.
-    Overflow,
+    Overflow = "overflow",
     /// No connection.
-    ConnectFailure,
+    ConnectFailure = "connect-failure",
     /// Connecting took too long.
-    ConnectTimeout,
+    ConnectTimeout = "connect-timeout",
     /// The connection ended before the response did.
-    UpstreamReset,
+    UpstreamReset = "upstream-reset",
     /// HTTP/2: the stream was reset.
-    StreamReset,
+    StreamReset = "stream-reset",
     /// HTTP/2: the stream was refused.
-    RefusedStream,
+    RefusedStream = "refused-stream",
     /// What came was not HTTP.
-    ProtocolError,
+    ProtocolError = "protocol-error",
     /// The whole time is up.
-    Timeout,
+    Timeout = "timeout",
     /// An attempt's time is up.
-    PerTryTimeout,
+    PerTryTimeout = "per-try-timeout",
     /// A retry needed a body that was too large to keep.
-    BodyGone,
+    BodyGone = "body-gone",
     /// The client went away.
-    ClientGone,
+    ClientGone = "client-gone",
+}
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// What became of a request, for logs and for the curious.

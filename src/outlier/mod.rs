@@ -9,6 +9,7 @@
 //! Time is an argument. What has to happen at an interval's end happens at the next call with a later time.
 
 use crate::time::Timestamp;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -56,8 +57,7 @@ pub enum Outcome {
 }
 
 /// Why a host was ejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// 5xx in a row.
@@ -66,6 +66,23 @@ pub enum Reason {
     ConsecutiveGatewayErrors,
     /// Failures that no upstream answered, in a row.
     ConsecutiveLocalOriginFailures,
+}
+
+impl Reason {
+    /// As it is written: `consecutive-5xx`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Consecutive5xx => "consecutive-5xx",
+            Reason::ConsecutiveGatewayErrors => "consecutive-gateway-errors",
+            Reason::ConsecutiveLocalOriginFailures => "consecutive-local-origin-failures",
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// What happened to a host.
@@ -116,7 +133,7 @@ struct Ejection {
 }
 
 /// An ejection, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Ejected {

@@ -22,6 +22,7 @@ use super::body::ResponseBody;
 use super::classify::classify;
 use super::clock::{Clock, Generator, Seed, sleep_until};
 use super::replay::{BoxError, ReplayBody};
+use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Failure, Step};
 use crate::head::{RequestHead, ResponseHead};
@@ -209,7 +210,12 @@ where
             error: None,
         };
         let engine = self.engine.clone();
-        ClientFuture { inner: Box::pin(driver.run(engine, request)) }
+        let (parts, body) = request.into_parts();
+        let version = parts.version;
+        let (head, extensions) = head_of(parts, self.shared.port);
+        let span = RequestSpan::new(SpanKind::Client, &head);
+        let whole = span.around(driver.run(engine, head, version, extensions, body));
+        ClientFuture { inner: Box::pin(whole) }
     }
 }
 
@@ -246,7 +252,14 @@ struct Driver<S> {
 type Sending<R> = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
 impl<S> Driver<S> {
-    async fn run<B, R>(mut self, engine: Engine, request: Request<B>) -> Result<Response<ResponseBody<R>>, BoxError>
+    async fn run<B, R>(
+        mut self,
+        engine: Engine,
+        head: RequestHead,
+        version: Version,
+        extensions: Extensions,
+        body: B,
+    ) -> Result<Response<ResponseBody<R>>, BoxError>
     where
         S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
@@ -257,9 +270,6 @@ impl<S> Driver<S> {
         R::Error: Into<BoxError>,
     {
         let clock = self.shared.clock;
-        let (parts, body) = request.into_parts();
-        let version = parts.version;
-        let (head, extensions) = head_of(parts, self.shared.port);
         let mut exchange = engine.begin(head, clock.now(), &mut self.draws);
         let mut body = Source::new(body);
         let mut body_told = false;

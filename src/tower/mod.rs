@@ -13,6 +13,7 @@ mod clock;
 mod pool;
 mod replay;
 mod server;
+mod span;
 
 pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;

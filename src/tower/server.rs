@@ -16,6 +16,7 @@ use super::body::{ResponseBody, no_body};
 use super::client::head_of;
 use super::clock::{Clock, Generator, Seed, sleep_until};
 use super::replay::BoxError;
+use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
 use crate::exchange::{Exchange, Step, Summary};
 use crate::head::{RequestHead, ResponseHead};
@@ -115,7 +116,15 @@ where
         let inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
         let engine = self.engine.clone();
-        ServerFuture { inner: Box::pin(run(inner, engine, shared, request)) }
+        let (parts, body) = request.into_parts();
+        let came = Came { uri: parts.uri.clone(), host: parts.headers.get(HOST).cloned(), version: parts.version };
+        let (mut head, extensions) = head_of(parts, shared.port);
+        if let Some(host) = &shared.host {
+            head.authority = host.to_string();
+        }
+        let span = RequestSpan::new(SpanKind::Server, &head);
+        let whole = span.around(run(inner, engine, shared, head, came, extensions, body));
+        ServerFuture { inner: Box::pin(whole) }
     }
 }
 
@@ -136,7 +145,10 @@ async fn run<S, B, R>(
     mut inner: S,
     engine: Engine,
     shared: Arc<Shared>,
-    request: Request<B>,
+    head: RequestHead,
+    came: Came,
+    extensions: Extensions,
+    body: B,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>>,
@@ -145,12 +157,6 @@ where
 {
     let clock = shared.clock;
     let mut draws = shared.seed.next();
-    let (parts, body) = request.into_parts();
-    let came = Came { uri: parts.uri.clone(), host: parts.headers.get(HOST).cloned(), version: parts.version };
-    let (mut head, extensions) = head_of(parts, shared.port);
-    if let Some(host) = &shared.host {
-        head.authority = host.to_string();
-    }
     let asked = head.authority.clone();
     let Some(mut exchange) = engine.begin_local(head.clone(), clock.now(), &mut draws) else {
         let request = came.request(head, &asked, extensions, RequestBody::untracked(body));

@@ -1,0 +1,48 @@
+//! An event for each thing that happens, with the target `pointsman`.
+
+use crate::engine::{Event, Observer};
+use crate::outlier;
+use tracing::{debug, info, warn};
+
+/// Tells `tracing` what an engine does: `Engine::builder().observer(Tracing)`.
+///
+/// Requests are told at `DEBUG` (decided, attempt, retry, finished), what is over a limit and who is ejected at `WARN`, who
+/// returns and a reload at `INFO`. Inside the layers the events stand in the request's span.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tracing;
+
+impl Observer for Tracing {
+    fn on_event(&self, event: &Event<'_>) {
+        match event {
+            Event::Decided { summary } => {
+                debug!(target: "pointsman", route = &*summary.route, cluster = &*summary.cluster, "decided");
+            }
+            Event::Attempt { summary } => {
+                let endpoint = summary.endpoint.as_deref().unwrap_or_default();
+                debug!(target: "pointsman", cluster = &*summary.cluster, endpoint, attempt = summary.attempts, "attempt");
+            }
+            Event::Retry { summary, wait } => {
+                debug!(target: "pointsman", cluster = &*summary.cluster, attempt = summary.attempts, ?wait, "retry");
+            }
+            Event::Mirrored { cluster, .. } => debug!(target: "pointsman", cluster, "mirrored"),
+            Event::Limited { cluster } => warn!(target: "pointsman", cluster, "over a limit"),
+            Event::Outlier { cluster, event } => match event {
+                outlier::Event::Ejected { host, reason, .. } => {
+                    warn!(target: "pointsman", cluster, endpoint = &**host, reason = reason.as_str(), "ejected");
+                }
+                outlier::Event::Refused { host, reason } => {
+                    let reason = reason.as_str();
+                    warn!(target: "pointsman", cluster, endpoint = &**host, reason, "not ejected: too many are out");
+                }
+                outlier::Event::Returned { host } => {
+                    info!(target: "pointsman", cluster, endpoint = &**host, "returned");
+                }
+            },
+            Event::Reloaded => info!(target: "pointsman", "policy reloaded"),
+            Event::Finished { summary } => {
+                let (status, flags) = (summary.status, summary.flags);
+                debug!(target: "pointsman", status, %flags, code = summary.code.as_str(), "finished");
+            }
+        }
+    }
+}
