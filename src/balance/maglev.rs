@@ -2,6 +2,8 @@
 //!
 //! Hosts take turns in the order of their keys; in round `r` a host takes its next free slot if `r × weight` has reached
 //! its target, which then grows by the greatest weight. A hash belongs to the slot of its remainder.
+//!
+//! Cost: making a table of `m` slots looks at some `m × ln m` of them. A pick is one division and one look.
 
 use twox_hash::XxHash64;
 
@@ -17,11 +19,11 @@ impl Maglev {
         const FREE: u32 = u32::MAX;
         struct Builder {
             host: u32,
-            offset: u64,
+            /// The next slot that it would take.
+            at: u64,
             skip: u64,
             weight: f64,
             target: f64,
-            next: u64,
         }
         if hosts.is_empty() || size < 2 || !hosts.iter().any(|(_, weight)| *weight > 0.0) {
             return Maglev::default();
@@ -32,7 +34,7 @@ impl Maglev {
                 let key = key.as_ref();
                 let offset = XxHash64::oneshot(0, key.as_bytes()) % size;
                 let skip = XxHash64::oneshot(1, key.as_bytes()) % (size - 1) + 1;
-                (key, Builder { host, offset, skip, weight: *weight, target: 0.0, next: 0 })
+                (key, Builder { host, at: offset, skip, weight: *weight, target: 0.0 })
             })
             .collect();
         builders.sort_by_key(|(key, _)| *key);
@@ -51,8 +53,11 @@ impl Maglev {
                 builder.target += heaviest;
                 // A prime size visits every slot, so a free one is found.
                 for _ in 0..slots.len() {
-                    let at = (builder.offset + builder.skip.wrapping_mul(builder.next) % size) % size;
-                    builder.next += 1;
+                    let at = builder.at;
+                    builder.at += builder.skip;
+                    if builder.at >= size {
+                        builder.at -= size;
+                    }
                     if let Some(slot) = slots.get_mut(at as usize)
                         && *slot == FREE
                     {

@@ -135,6 +135,8 @@ struct Priority {
     all: List,
     healthy: List,
     places: Vec<List>,
+    /// The weights of these places, as far as their hosts are healthy.
+    place_weights: Vec<f64>,
     turn: Option<Mutex<Edf>>,
     hashed: Hashed,
 }
@@ -181,7 +183,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Table {
     /// A table of hosts as they are now.
-    pub fn new(hosts: Vec<Host>, settings: Settings, cursors: &mut Cursors, now: Timestamp) -> Table {
+    pub fn new(hosts: Vec<Host>, mut settings: Settings, cursors: &mut Cursors, now: Timestamp) -> Table {
         let levels = hosts.iter().map(|host| host.priority + 1).max().unwrap_or(1);
         let mut census = vec![Census::default(); levels as usize];
         for host in &hosts {
@@ -190,6 +192,11 @@ impl Table {
             level.healthy += u64::from(host.healthy);
         }
         let loads = priority::loads(&census, settings.panic_threshold.into());
+        // As Envoy: an aggression that makes no sense is 1, and a window of nothing is none.
+        settings.warmup = settings
+            .warmup
+            .filter(|(window, _, _)| !window.is_zero())
+            .map(|(window, aggression, least)| (window, if aggression > 0.0 { aggression } else { 1.0 }, least));
         let warming = settings
             .warmup
             .is_some_and(|(window, _, _)| hosts.iter().any(|host| host.healthy && now - host.since <= window));
@@ -219,8 +226,8 @@ impl Table {
         let healthy = list(Source::Healthy, members(&|host| host.healthy));
         let mut places = Vec::new();
         let mut turn = None;
+        let mut effective = Vec::new();
         if let Some(weights) = &self.settings.place_weights {
-            let mut effective = Vec::new();
             for (place, weight) in weights.iter().enumerate() {
                 let hosts = members(&|host| host.place == place).len() as f64;
                 let eligible = members(&|host| host.place == place && host.healthy);
@@ -237,41 +244,51 @@ impl Table {
         }
         let panic = self.loads.panic[level as usize];
         let hashed = self.hashed(level, if panic { &all.hosts } else { &healthy.hosts });
-        Priority { all, healthy, places, turn, hashed }
+        Priority { all, healthy, places, place_weights: effective, turn, hashed }
     }
 
     fn hashed(&self, level: u32, members: &[usize]) -> Hashed {
-        let weights: Vec<(Arc<str>, f64)> = match &self.settings.place_weights {
+        if !matches!(self.settings.algorithm, Algorithm::RingHash { .. } | Algorithm::Maglev { .. }) {
+            return Hashed::No;
+        }
+        let (members, weights): (Vec<usize>, Vec<(Arc<str>, f64)>) = match &self.settings.place_weights {
             None => {
                 let total: f64 = members.iter().map(|index| f64::from(self.hosts[*index].weight)).sum();
                 let host = |index: &usize| &self.hosts[*index];
-                members.iter().map(|i| (Arc::clone(&host(i).key), f64::from(host(i).weight) / total)).collect()
+                let share = |index: &usize| f64::from(host(index).weight) / total;
+                members.iter().map(|index| (*index, (Arc::clone(&host(index).key), share(index)))).unzip()
             }
             Some(places) => {
-                let of = |place: usize| members.iter().filter(move |index| self.hosts[**index].place == place);
                 // Places whose hosts are all out still count: their share is simply missing.
-                let present =
-                    |place: usize| self.hosts.iter().any(|host| host.priority == level && host.place == place);
-                let total: f64 = places
-                    .iter()
-                    .enumerate()
-                    .filter(|(place, _)| present(*place))
-                    .map(|(_, weight)| *weight as f64)
-                    .sum();
+                let mut present = vec![false; places.len()];
+                for host in self.hosts.iter().filter(|host| host.priority == level) {
+                    if let Some(present) = present.get_mut(host.place) {
+                        *present = true;
+                    }
+                }
+                let total: f64 =
+                    places.iter().zip(present).filter(|(_, present)| *present).map(|(weight, _)| *weight as f64).sum();
+                let mut peers = vec![0.0; places.len()];
+                for host in members.iter().map(|index| &self.hosts[*index]) {
+                    if let Some(peers) = peers.get_mut(host.place) {
+                        *peers += f64::from(host.weight);
+                    }
+                }
                 members
                     .iter()
                     .filter_map(|index| {
                         let host = &self.hosts[*index];
-                        let place = *places.get(host.place)? as f64 / total;
-                        let peers: f64 = of(host.place).map(|index| f64::from(self.hosts[*index].weight)).sum();
-                        Some((Arc::clone(&host.key), f64::from(host.weight) * place / peers))
+                        let weight = *places.get(host.place)?;
+                        let share = f64::from(host.weight) * (weight as f64 / total) / peers.get(host.place)?;
+                        // A place of weight 0 gets nothing.
+                        (weight > 0).then(|| (*index, (Arc::clone(&host.key), share)))
                     })
-                    .collect()
+                    .unzip()
             }
         };
         match self.settings.algorithm {
-            Algorithm::RingHash { minimum_size } => Hashed::Ring(Ring::new(&weights, minimum_size), members.to_vec()),
-            Algorithm::Maglev { table_size } => Hashed::Maglev(Maglev::new(&weights, table_size), members.to_vec()),
+            Algorithm::RingHash { minimum_size } => Hashed::Ring(Ring::new(&weights, minimum_size), members),
+            Algorithm::Maglev { table_size } => Hashed::Maglev(Maglev::new(&weights, table_size), members),
             _ => Hashed::No,
         }
     }
@@ -336,28 +353,12 @@ impl Table {
             &priority.all
         } else {
             let place = priority.turn.as_ref().and_then(|turn| {
-                let place = lock(turn).pick(|at| self.place_weight(&priority.places, at));
+                let place = lock(turn).pick(|at| priority.place_weights.get(at).copied().unwrap_or(1.0));
                 priority.places.get(place?)
             });
             place.unwrap_or(&priority.healthy)
         };
         self.pick_from(list, draw, now, draws)
-    }
-
-    /// A place's weight when its turn is over: what it was when the table was made, as places change with tables only.
-    fn place_weight(&self, places: &[List], at: usize) -> f64 {
-        let Some(first) = places.get(at).and_then(|list| list.hosts.first()).map(|index| &self.hosts[*index]) else {
-            return 1.0;
-        };
-        let weights = self.settings.place_weights.as_deref().unwrap_or_default();
-        let weight = weights.get(first.place).copied().unwrap_or(1) as f64;
-        let peers = self.hosts.iter().filter(|host| host.priority == first.priority && host.place == first.place);
-        let (mut hosts, mut healthy) = (0.0, 0.0);
-        for host in peers {
-            hosts += 1.0;
-            healthy += f64::from(u8::from(host.healthy));
-        }
-        weight * (1.4_f64 * healthy / hosts).min(1.0)
     }
 
     fn level(&self, excluded: &[u32], draw: u64) -> usize {
