@@ -11,12 +11,13 @@
 use crate::balance::{self, Algorithm, Cursors, Host, Pick, Table};
 use crate::entropy::Draws;
 use crate::limit::{Counter, Permit, retry_budget};
+use crate::mesh::Locality;
 use crate::outlier::{self, Detector, Ejected, Event, HostRecord, Outcome};
 use crate::policy::{Balancer, Destination, Policy};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::task::Waker;
 use twox_hash::XxHash64;
 
@@ -52,6 +53,7 @@ pub struct Upstream {
 struct Current {
     destination: Arc<Destination>,
     endpoints: Vec<Arc<EndpointState>>,
+    detector: Option<Arc<Detector>>,
     table: Table,
 }
 
@@ -69,10 +71,15 @@ pub struct EndpointState {
     address: Arc<str>,
     port: u16,
     active: Arc<AtomicU32>,
-    since: Timestamp,
-    outlier: RwLock<Option<Arc<HostRecord>>>,
+    /// When it was first healthy, in nanoseconds; [`NEVER`].
+    since: AtomicU64,
+    outlier: Arc<HostRecord>,
     priority: AtomicU32,
+    /// An endpoint that moves is another one, as in Envoy: it counts and warms up anew.
+    locality: Locality,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// Requests that wait for a connection, first come first served for each endpoint.
 #[derive(Debug, Default)]
@@ -159,8 +166,17 @@ impl EndpointState {
         self.priority.load(Ordering::Relaxed)
     }
 
-    fn record(&self) -> Option<Arc<HostRecord>> {
-        self.outlier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn new(key: Arc<str>, address: Arc<str>, port: u16, locality: Locality) -> EndpointState {
+        EndpointState {
+            outlier: Arc::new(HostRecord::new(Arc::clone(&key))),
+            key,
+            address,
+            port,
+            active: Arc::default(),
+            since: AtomicU64::new(NEVER),
+            priority: AtomicU32::new(0),
+            locality,
+        }
     }
 
     /// Is it a handler of this process?
@@ -171,28 +187,13 @@ impl EndpointState {
     /// A handler of this process.
     pub(crate) fn local() -> Arc<EndpointState> {
         static LOCAL: LazyLock<Arc<str>> = LazyLock::new(|| "local".into());
-        Arc::new(EndpointState {
-            key: Arc::clone(&LOCAL),
-            address: Arc::clone(&LOCAL),
-            port: 0,
-            active: Arc::default(),
-            since: Timestamp::ZERO,
-            outlier: RwLock::new(None),
-            priority: AtomicU32::new(0),
-        })
+        Arc::new(EndpointState::new(Arc::clone(&LOCAL), Arc::clone(&LOCAL), 0, Locality::default()))
     }
 
     /// An endpoint outside every list: where the caller wanted to go.
     pub(crate) fn passthrough(address: std::net::SocketAddr) -> Arc<EndpointState> {
-        Arc::new(EndpointState {
-            key: address.to_string().into(),
-            address: address.ip().to_string().into(),
-            port: address.port(),
-            active: Arc::default(),
-            since: Timestamp::ZERO,
-            outlier: RwLock::new(None),
-            priority: AtomicU32::new(0),
-        })
+        let (key, host) = (address.to_string().into(), address.ip().to_string().into());
+        Arc::new(EndpointState::new(key, host, address.port(), Locality::default()))
     }
 }
 
@@ -296,11 +297,16 @@ impl Upstream {
 
     /// The settings in force.
     pub fn destination(&self) -> Arc<Destination> {
-        Arc::clone(&self.current().destination)
+        Arc::clone(&self.read().destination)
     }
 
     fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.read())
+    }
+
+    /// What is current, for as long as a pick takes; a writer waits for so long.
+    fn read(&self) -> RwLockReadGuard<'_, Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn update(&self, destination: Arc<Destination>, now: Timestamp) -> Vec<Event> {
@@ -357,7 +363,7 @@ impl Upstream {
         now: Timestamp,
         draws: &mut dyn Draws,
     ) -> Option<Arc<EndpointState>> {
-        let current = self.current();
+        let current = self.read();
         let refused = |host: &Host| tried.iter().any(|endpoint| endpoint.key == host.key);
         let mut excluded: Vec<u32> = Vec::new();
         if avoid_priorities {
@@ -375,12 +381,12 @@ impl Upstream {
 
     /// Is the endpoint's table a hashing one?
     pub(crate) fn is_hashing(&self) -> bool {
-        matches!(self.current().destination.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+        matches!(self.read().destination.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
     }
 
     /// Does the destination go wherever the caller wanted to go?
     pub(crate) fn is_passthrough(&self) -> bool {
-        self.current().destination.balancer == Balancer::Passthrough
+        self.read().destination.balancer == Balancer::Passthrough
     }
 
     /// Asks for a connection to an endpoint.
@@ -440,21 +446,21 @@ impl Upstream {
     /// Counts what came of an attempt.
     pub fn record(&self, endpoint: &EndpointState, outcome: Outcome, now: Timestamp) -> Vec<Event> {
         let mut events = self.sweep(now);
-        let Some(record) = endpoint.record() else { return events };
-        let detector = lock(&self.core).detector.clone();
-        let Some(detector) = detector else { return events };
-        let event = detector.record(&record, outcome, now);
-        if matches!(event, Some(Event::Ejected { .. })) {
+        let fired = match &self.read().detector {
+            Some(detector) => detector.record(&endpoint.outlier, outcome, now),
+            None => Vec::new(),
+        };
+        if fired.iter().any(|event| matches!(event, Event::Ejected { .. })) {
             self.refresh(&mut lock(&self.core), now);
         }
-        events.extend(event);
+        events.extend(fired);
         events
     }
 
     /// Every endpoint, for people.
     pub fn endpoints(&self) -> Vec<EndpointView> {
         let current = self.current();
-        let detector = lock(&self.core).detector.clone();
+        let detector = current.detector.as_ref();
         let all = current.endpoints.iter().zip(&current.destination.endpoints);
         all.map(|(state, endpoint)| EndpointView {
             cluster: Arc::clone(&self.name),
@@ -463,7 +469,7 @@ impl Upstream {
             weight: endpoint.weight,
             active: state.active.load(Ordering::Relaxed),
             ready: endpoint.ready,
-            ejected: detector.as_ref().and_then(|detector| detector.ejection(state.record()?.as_ref())),
+            ejected: detector.and_then(|detector| detector.ejection(&state.outlier)),
         })
         .collect()
     }
@@ -514,44 +520,46 @@ impl Core {
             (Some(settings), None) => self.detector = Some(Arc::new(Detector::new(settings, now))),
             (None, _) => self.detector = None,
         }
-        let records = self
-            .detector
-            .as_ref()
-            .map(|detector| detector.set_hosts(destination.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.key))));
-        let mut kept = BTreeMap::new();
+        let mut kept: BTreeMap<Arc<str>, Arc<EndpointState>> = BTreeMap::new();
         let mut endpoints = Vec::with_capacity(destination.endpoints.len());
-        let mut hosts = Vec::with_capacity(destination.endpoints.len());
-        for (index, endpoint) in destination.endpoints.iter().enumerate() {
-            let group = destination.groups.get(endpoint.group);
-            let priority = group.map_or(0, |group| group.priority);
-            let state = match self.endpoints.get(&endpoint.key) {
+        for endpoint in &destination.endpoints {
+            let (priority, locality) = match destination.groups.get(endpoint.group) {
+                Some(group) => (group.priority, group.locality.clone()),
+                None => Default::default(),
+            };
+            let known = kept.get(&endpoint.key).or_else(|| self.endpoints.get(&endpoint.key));
+            let state = match known.filter(|known| known.locality == locality) {
                 Some(known) => Arc::clone(known),
-                None => Arc::new(EndpointState {
-                    key: Arc::clone(&endpoint.key),
-                    address: Arc::clone(&endpoint.address),
-                    port: endpoint.port,
-                    active: Arc::default(),
-                    since: now,
-                    outlier: RwLock::new(None),
-                    priority: AtomicU32::new(priority),
-                }),
+                None => {
+                    let (key, address) = (Arc::clone(&endpoint.key), Arc::clone(&endpoint.address));
+                    Arc::new(EndpointState::new(key, address, endpoint.port, locality))
+                }
             };
             state.priority.store(priority, Ordering::Relaxed);
-            let record = records.as_ref().and_then(|records| records.get(index).cloned());
-            let ejected = record.as_ref().is_some_and(|record| record.is_ejected());
-            *state.outlier.write().unwrap_or_else(PoisonError::into_inner) = record;
-            hosts.push(Host {
-                healthy: endpoint.ready && !ejected,
-                priority,
-                place: endpoint.group,
-                active: Arc::clone(&state.active),
-                since: state.since,
-                ..Host::new(Arc::clone(&endpoint.key), endpoint.weight)
-            });
             kept.insert(Arc::clone(&endpoint.key), Arc::clone(&state));
             endpoints.push(state);
         }
         self.endpoints = kept;
+        match &self.detector {
+            Some(detector) => detector.set_records(self.endpoints.values().map(|state| Arc::clone(&state.outlier))),
+            None => self.endpoints.values().for_each(|state| state.outlier.forget()),
+        }
+        let mut hosts = Vec::with_capacity(endpoints.len());
+        for (endpoint, state) in destination.endpoints.iter().zip(&endpoints) {
+            let healthy = endpoint.ready && !state.outlier.is_ejected();
+            if healthy && state.since.load(Ordering::Relaxed) == NEVER {
+                // Envoy warms a host up once: not again after an ejection.
+                state.since.store(now.as_nanos(), Ordering::Relaxed);
+            }
+            hosts.push(Host {
+                healthy,
+                priority: state.priority(),
+                place: endpoint.group,
+                active: Arc::clone(&state.active),
+                since: Timestamp::from_nanos(state.since.load(Ordering::Relaxed)),
+                ..Host::new(Arc::clone(&endpoint.key), endpoint.weight)
+            });
+        }
         let algorithm = match destination.balancer {
             Balancer::RoundRobin => Algorithm::RoundRobin,
             Balancer::LeastRequest => Algorithm::LeastRequest,
@@ -569,7 +577,7 @@ impl Core {
             ..balance::Settings::new(algorithm)
         };
         let table = Table::new(hosts, settings, &mut self.cursors, now);
-        Current { destination, endpoints, table }
+        Current { destination, endpoints, detector: self.detector.clone(), table }
     }
 }
 
