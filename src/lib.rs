@@ -82,6 +82,7 @@
 //! | [`exchange`] | the life of one request |
 //! | [`engine`] | the handle: policy and state |
 //! | [`tower`] | the layers; the only module that knows of async (feature `tower`) |
+//! | `tls` | what a rule says of TLS to upstreams, as a client configuration for rustls (feature `rustls`) |
 //! | `telemetry` | ready observers for `tracing` and `metrics` (features of these names) |
 //! | `watch` | policy from files, read again when they change (feature `watch`) |
 //!
@@ -109,6 +110,8 @@ pub mod resource;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod telemetry;
 pub mod time;
+#[cfg(feature = "rustls")]
+pub mod tls;
 #[cfg(feature = "tower")]
 pub mod tower;
 pub mod transform;
