@@ -171,7 +171,7 @@ impl UpstreamTls {
         let authority = intent.verify_authority && sni.is_none() && !skip;
         // Sessions are kept by name: one needs no room for many.
         let sessions = if sni.is_some() { 8 } else { 256 };
-        let config = |authority: bool, named: bool| {
+        let config = |authority: bool| {
             let builder = ClientConfig::builder_with_details(options.provider.clone(), options.time.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
                 .map_err(|source| context.rejected("mode", "the crypto provider", source))?
@@ -183,12 +183,11 @@ impl UpstreamTls {
                     .map_err(|source| context.rejected(identity.field, &identity.origin, source))?,
                 None => builder.with_no_client_auth(),
             };
-            config.enable_sni = named;
             config.resumption = Resumption::in_memory_sessions(sessions);
             Ok(Offers::new(&config, istio))
         };
-        let named = config(authority, true)?;
-        let nameless = if sni.is_none() { Some(config(false, false)?) } else { None };
+        let named = config(authority)?;
+        let nameless = if sni.is_none() { Some(config(false)?) } else { None };
         Ok(Some(UpstreamTls { sni, named, nameless, context }))
     }
 
@@ -204,6 +203,7 @@ impl UpstreamTls {
     pub fn session(&self, authority: Option<&str>, spoken: Spoken) -> Result<TlsSession, TlsError> {
         let (offers, server_name) = match (&self.sni, &self.nameless, authority) {
             (Some(sni), ..) => (&self.named, sni.clone()),
+            // rustls wants a name; it sends none that is an address.
             (None, Some(nameless), None) => {
                 (nameless, ServerName::IpAddress(IpAddr::from(Ipv4Addr::UNSPECIFIED).into()))
             }
