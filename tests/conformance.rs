@@ -4,7 +4,7 @@
 //!
 //! `cargo test --test conformance` runs `tests/conformance/`; `CONFORMANCE_DIR=DIR` another folder of the same layout.
 //! After `--`: `--only PREFIX` runs the worlds (or `validation`) whose names start so, `--quiet` leaves out the lines of
-//! single disagreements. Time is virtual, the upstreams are scripted, the draws are seeded: a run always gives the same.
+//! single disagreements, `--driver tower` goes through the tower stack. Time is virtual, the upstreams are scripted, the draws are seeded: a run always gives the same.
 //!
 //! The exit code is non-zero when a case of a finished area disagrees, or when a file cannot be read.
 
@@ -13,9 +13,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use support::simulate;
-use support::verdicts;
 use support::world::World;
+use support::{Drive, simulate, through_tower, verdicts};
 
 /// Areas that are not finished: they run and count, but do not fail the run.
 const UNFINISHED: &[&str] = &[];
@@ -45,7 +44,10 @@ impl Tally {
     }
 }
 
+type Driver = fn(&World) -> Result<Box<dyn Drive>, String>;
+
 struct Options {
+    driver: Driver,
     dir: PathBuf,
     only: String,
     quiet: bool,
@@ -55,12 +57,17 @@ fn options() -> Options {
     let dir = std::env::var_os("CONFORMANCE_DIR")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance"));
-    let mut options = Options { dir, only: String::new(), quiet: false };
+    let mut options = Options { driver: simulate::driver, dir, only: String::new(), quiet: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--only" => options.only = arguments.next().unwrap_or_default(),
             "--quiet" | "-q" => options.quiet = true,
+            "--driver" => match arguments.next().as_deref() {
+                Some("engine") => options.driver = simulate::driver,
+                Some("tower") => options.driver = through_tower::driver,
+                other => panic!("--driver is `engine` or `tower`, not {other:?}"),
+            },
             // What cargo passes to every test binary.
             _ => {}
         }
@@ -71,6 +78,7 @@ fn options() -> Options {
 fn main() -> ExitCode {
     let options = options();
     let mut unreadable = 0;
+    let mut skipped = 0;
     let mut areas: BTreeMap<String, Tally> = BTreeMap::new();
 
     for path in files(&options.dir.join("worlds"), "yaml") {
@@ -87,7 +95,9 @@ fn main() -> ExitCode {
             }
         };
         let tally = areas.entry(world.area().to_owned()).or_default();
-        for result in simulate::run(&world) {
+        let results = support::run(&world, (options.driver)(&world));
+        skipped += world.cases.len().saturating_sub(results.len());
+        for result in results {
             tally.count(result.differences.is_empty());
             if !options.quiet {
                 for line in &result.differences {
@@ -132,6 +142,9 @@ fn main() -> ExitCode {
         failed += if unfinished { 0 } else { tally.disagree };
     }
     failed += if UNFINISHED.contains(&"validation") { 0 } else { validation.disagree };
+    if skipped > 0 {
+        println!("\n{skipped} cases cannot be put to this driver");
+    }
     println!("\nworlds: {} cases, {} agree, {} disagree", worlds.total(), worlds.agree, worlds.disagree);
     println!(
         "validation: {} verdicts, {} agree, {} disagree",

@@ -93,6 +93,9 @@ pub struct Target {
     pub endpoint: Arc<str>,
     /// The authority that the upstream is to see: `Host`, or `:authority`.
     pub authority: Arc<str>,
+    /// Path and query as the policy wants them. The URI has them as well, as far as [`Uri`] can hold them (a rewrite may
+    /// leave no leading `/`).
+    pub path: Arc<str>,
     /// The attempt, from 1. Copies have 0.
     pub attempt: u32,
     /// The destination's settings: TLS, protocol, what its connections are to keep to. None for a host that nobody knows.
@@ -112,6 +115,18 @@ impl Target {
     pub fn connected(&self) {
         self.connected.store(true, Ordering::Release);
     }
+}
+
+/// What a server knows of the connection that a request came on. Whoever has it puts it into the request's extensions:
+/// hashing by source address, `x-forwarded-for` and hosts that nobody knows need it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The client's address.
+    pub remote: Option<SocketAddr>,
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// Where the connection was going before it was taken over.
+    pub original_destination: Option<SocketAddr>,
 }
 
 /// What the inner service said when an attempt failed: in the extensions of the response that is made instead.
@@ -328,6 +343,7 @@ impl<S> Driver<S> {
                         cluster: Arc::clone(&exchange.summary().cluster),
                         endpoint: Arc::clone(attempt.endpoint.key()),
                         authority: attempt.head.authority.as_str().into(),
+                        path: attempt.head.path.as_str().into(),
                         attempt: attempt.number,
                         destination: attempt.destination,
                         connect_timeout: attempt.connect_timeout,
@@ -345,6 +361,7 @@ impl<S> Driver<S> {
                             cluster: Arc::clone(&mirror.cluster),
                             endpoint: Arc::clone(mirror.endpoint.key()),
                             authority: mirror.head.authority.as_str().into(),
+                            path: mirror.head.path.as_str().into(),
                             attempt: 0,
                             connect_timeout: destination.connection.connect_timeout,
                             destination: Some(destination),
@@ -514,7 +531,7 @@ where
 /// A request's head as the engine reads it, and what else came with it.
 pub(super) fn head_of(mut parts: http::request::Parts, port: Option<u16>) -> (RequestHead, Extensions) {
     let host = parts.headers.remove(HOST);
-    let host = host.as_ref().and_then(|value| value.to_str().ok());
+    let host = host.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let authority = parts.uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let scheme = parts.uri.scheme_str().unwrap_or("http");
@@ -524,7 +541,11 @@ pub(super) fn head_of(mut parts: http::request::Parts, port: Option<u16>) -> (Re
     head.scheme = scheme.to_owned();
     head.version = parts.version;
     head.headers = parts.headers;
-    head.remote = parts.extensions.get::<SocketAddr>().copied();
+    if let Some(connection) = parts.extensions.get::<ConnectionInfo>() {
+        head.remote = connection.remote;
+        head.local = connection.local;
+        head.original_destination = connection.original_destination;
+    }
     (head, parts.extensions)
 }
 

@@ -17,7 +17,7 @@ mod span;
 
 pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;
-pub use client::{AttemptError, Client, ClientFuture, ClientLayer, Target};
+pub use client::{AttemptError, Client, ClientFuture, ClientLayer, ConnectionInfo, Target};
 pub use clock::Clock;
 #[cfg(feature = "client")]
 pub use pool::{Pool, PoolBody};

@@ -2,8 +2,8 @@
 //!
 //! Nothing takes time here but what a script or a policy says: a delay, a backoff, a fault, a timeout.
 
-use super::CaseResult;
-use super::compare::{self, Observed, SeenMirror};
+use super::Drive;
+use super::compare::{Observed, SeenMirror};
 use super::world::{self, Case, World};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pointsman::exchange::{Attempt, Code, Exchange, Failure, Step};
@@ -14,41 +14,15 @@ use pointsman::{Engine, Resources};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What each case of a world came to.
-pub fn run(world: &World) -> Vec<CaseResult> {
-    let mut simulation = match Simulation::new(world) {
-        Ok(simulation) => simulation,
-        Err(error) => {
-            let all = world.cases.iter();
-            return all.map(|case| CaseResult { case: case.name.clone(), differences: vec![error.clone()] }).collect();
-        }
-    };
-    let mut results = Vec::new();
-    let mut plain: Vec<(String, Observed)> = Vec::new();
-    for case in &world.cases {
-        let seen = simulation.case(case);
-        let expect = &case.expect;
-        let differences = if let Some(shares) = &expect.shares {
-            compare::share_differences(shares, &seen)
-        } else if let Some(outcomes) = &expect.outcomes {
-            compare::outcome_differences(outcomes, &seen)
-        } else {
-            seen.first().map(|one| compare::differences(expect, one)).unwrap_or_default()
-        };
-        results.push(CaseResult { case: case.name.clone(), differences });
-        plain.extend(seen.into_iter().map(|one| (case.name.clone(), one)));
+/// The engine driven directly.
+pub fn driver(world: &World) -> Result<Box<dyn Drive>, String> {
+    Ok(Box::new(Simulation::new(world)?))
+}
+
+impl Drive for Simulation {
+    fn case(&mut self, case: &Case) -> Option<Vec<Observed>> {
+        Some(self.play(case))
     }
-    for spread in &world.spread {
-        let group: Vec<Observed> = (0..spread.of)
-            .filter_map(|index| {
-                let name = format!("{} {index}", spread.cases);
-                plain.iter().find(|(case, _)| *case == name).map(|(_, seen)| seen.clone())
-            })
-            .collect();
-        let differences = compare::spread_difference(&spread.picks, &group).into_iter().collect();
-        results.push(CaseResult { case: format!("{} (spread)", spread.cases), differences });
-    }
-    results
 }
 
 struct Simulation {
@@ -79,7 +53,7 @@ impl Simulation {
         Ok(Simulation { engine, draws: Draws(0x5eed), now })
     }
 
-    fn case(&mut self, case: &Case) -> Vec<Observed> {
+    fn play(&mut self, case: &Case) -> Vec<Observed> {
         let seen = match (&case.request, &case.connection) {
             (Some(request), _) => {
                 if let Some(parallel) = case.parallel {
@@ -131,21 +105,25 @@ impl Simulation {
             port: connection.port,
             sni: connection.sni.as_deref(),
         };
-        let connected = self.engine.connect(&asked, self.now, &mut self.draws);
-        let outcome = if connected.closed {
-            "closed"
-        } else if connected.no_listener {
-            "no-listener"
-        } else {
-            ""
-        };
-        Observed {
-            cluster: connected.cluster.to_string(),
-            flags: connected.flags.names().map(str::to_owned).collect(),
-            endpoints: connected.endpoint.iter().map(|endpoint| endpoint.address().to_owned()).collect(),
-            outcome: outcome.to_owned(),
-            ..Observed::default()
-        }
+        connected(&self.engine.connect(&asked, self.now, &mut self.draws))
+    }
+}
+
+/// What came of a connection.
+pub(super) fn connected(connected: &pointsman::engine::Connect) -> Observed {
+    let outcome = if connected.closed {
+        "closed"
+    } else if connected.no_listener {
+        "no-listener"
+    } else {
+        ""
+    };
+    Observed {
+        cluster: connected.cluster.to_string(),
+        flags: connected.flags.names().map(str::to_owned).collect(),
+        endpoints: connected.endpoint.iter().map(|endpoint| endpoint.address().to_owned()).collect(),
+        outcome: outcome.to_owned(),
+        ..Observed::default()
     }
 }
 
@@ -245,13 +223,7 @@ impl Live {
             Scripted::Reset => self.exchange.on_failure(Failure::Reset, now, draws),
             Scripted::Answer { status, headers, .. } => {
                 let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
-                head.headers.insert("x-upstream", HeaderValue::from_static("original"));
-                for (name, value) in headers {
-                    let name = HeaderName::from_bytes(name.as_bytes());
-                    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&bytes(&value))) {
-                        head.headers.append(name, value);
-                    }
-                }
+                head.headers = answer_headers(&headers);
                 self.exchange.on_response(head, now, draws);
             }
         }
@@ -274,14 +246,14 @@ impl Live {
 
 /// What an upstream does with one attempt.
 #[derive(Clone, Debug)]
-enum Scripted {
+pub(super) enum Scripted {
     Refused,
     Reset,
     Answer { status: u16, headers: Vec<(String, String)>, delay: Duration },
 }
 
 /// `200,reset,delay:300,grpc:14,h:NAME=VALUE:STATUS`: one step for each attempt, the last one repeating.
-fn script(text: &str) -> VecDeque<Scripted> {
+pub(super) fn script(text: &str) -> VecDeque<Scripted> {
     let answer = |status, headers, delay| Scripted::Answer { status, headers, delay: Duration::from_millis(delay) };
     let steps: VecDeque<Scripted> = text
         .split(',')
@@ -304,27 +276,50 @@ fn script(text: &str) -> VecDeque<Scripted> {
     if steps.is_empty() { VecDeque::from([answer(200, Vec::new(), 0)]) } else { steps }
 }
 
+/// The header lines of a scripted answer.
+pub(super) fn answer_headers(written: &[(String, String)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-upstream", HeaderValue::from_static("original"));
+    for (name, value) in written {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(&bytes(value))) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
 /// Each character of the case stands for one byte.
-fn bytes(text: &str) -> Vec<u8> {
+pub(super) fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// The request as it came over the wire.
-fn head(request: &world::Request) -> RequestHead {
-    let method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET);
-    let mut head = RequestHead::new(method, request.port, request.authority.clone(), request.path.clone());
+pub(super) fn method(request: &world::Request) -> Method {
+    Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET)
+}
+
+/// The header lines of a request as they came over the wire.
+pub(super) fn request_headers(request: &world::Request) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
         // A codec drops the spaces around a value.
         let value = HeaderValue::from_bytes(bytes(value).trim_ascii());
         if let (Ok(name), Ok(value)) = (name, value) {
-            head.headers.append(name, value);
+            headers.append(name, value);
         }
     }
+    headers
+}
+
+/// The request as it came over the wire.
+fn head(request: &world::Request) -> RequestHead {
+    let mut head = RequestHead::new(method(request), request.port, request.authority.clone(), request.path.clone());
+    head.headers = request_headers(request);
     head.remote = Some(([127, 0, 0, 1], 40_000).into());
     head.local = Some(([127, 0, 0, 1], request.port).into());
     head
@@ -336,7 +331,7 @@ fn lines(headers: &HeaderMap, hide: impl Fn(&str, &[u8]) -> bool) -> Vec<(String
     shown.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect()
 }
 
-fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     const HOP_BY_HOP: &[&str] =
         &["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
     lines(headers, |name, _| {
@@ -348,7 +343,7 @@ fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     })
 }
 
-fn client_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn client_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     lines(headers, |name, value| {
         matches!(name, "date" | "server" | "content-length" | "connection")
             || (name == "x-upstream" && value == b"original")
