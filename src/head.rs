@@ -5,6 +5,7 @@
 //! slash). [`Request`] is the borrowed view that matching needs; [`RequestHead`] is owned, and is changed on its way.
 
 use http::{HeaderMap, Method, StatusCode};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 /// What routing looks at: borrowed, so that deciding copies nothing.
@@ -31,7 +32,7 @@ pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// `http` or `https`: what the client spoke to us.
-    pub scheme: String,
+    pub scheme: Cow<'static, str>,
     /// `:authority` or `Host`: port and case are kept.
     pub authority: String,
     /// Path and query: `/a?b=c`.

@@ -88,3 +88,42 @@ fn a_decision_allocates_nothing() {
         }
     }
 }
+
+/// What a request through the client layer allocates, besides its own parts and what the inner service does.
+#[cfg(feature = "tower")]
+#[test]
+fn a_request_through_the_client_allocates_so_much() {
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use pointsman::Engine;
+    use pointsman::mesh::Endpoint;
+    use std::convert::Infallible;
+    use tower::{Service as _, ServiceExt};
+
+    let mut service = Service::new("a.default.svc.cluster.local", "default").with_port(80, "http", Protocol::Http);
+    for number in 1..=10 {
+        service = service.with_endpoint(Endpoint::new(format!("10.0.0.{number}"), 80));
+    }
+    let mesh = Mesh::new([service]);
+    let policy = Policy::compile(&Resources::default(), &mesh, &Viewpoint::namespace("default")).policy;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    let engine = Engine::new(policy);
+    let mut client = engine
+        .client(tower::service_fn(|_| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) }))
+        .with_seed(1);
+    let mut counts = Vec::new();
+    for _ in 0..50 {
+        let request = Request::get("http://a/").header("user-agent", "test").body(Empty::<Bytes>::new()).unwrap();
+        counts.push(allocations(|| {
+            runtime.block_on(async { drop(client.ready().await.unwrap().call(request).await.unwrap()) });
+        }));
+    }
+    // Two futures, the exchange's own, heads for the upstream and the client, the target and the summary.
+    let most = counts.split_off(10).into_iter().max().unwrap();
+    assert!(most <= MOST_PER_REQUEST, "{most} allocations");
+}
+
+#[cfg(feature = "tower")]
+const MOST_PER_REQUEST: usize = 28;

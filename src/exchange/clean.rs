@@ -18,6 +18,7 @@ use crate::head::RequestHead;
 use crate::transform::headers::{self, Direction};
 use http::header::{CONNECTION, EXPECT, UPGRADE};
 use http::{HeaderName, HeaderValue, Version};
+use std::borrow::Cow;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -72,10 +73,15 @@ pub(super) fn clean(head: &mut RequestHead, gateway: bool) -> Cleaned {
         return Cleaned::BadAuthority;
     }
     headers::join_lines(&mut head.headers, Direction::Request);
-    let upgrade = asked_upgrade(head);
-    for name in named_by_connection(head) {
-        head.headers.remove(name);
-    }
+    let upgrade = if head.headers.contains_key(CONNECTION) {
+        let upgrade = asked_upgrade(head);
+        for name in named_by_connection(head) {
+            head.headers.remove(name);
+        }
+        upgrade
+    } else {
+        None
+    };
     headers::remove_hop_by_hop(&mut head.headers);
     // One look over the names costs less than a lookup for each of ours.
     if head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
@@ -133,13 +139,17 @@ fn forwarded(head: &mut RequestHead, gateway: bool) {
         let http1 = head.version < Version::HTTP_2;
         for scheme in ["http", "https"] {
             if http1 && told.as_bytes().eq_ignore_ascii_case(scheme.as_bytes()) && head.scheme != scheme {
-                head.scheme = scheme.to_owned();
+                head.scheme = scheme.into();
                 break;
             }
         }
         return;
     }
-    if let Ok(scheme) = HeaderValue::from_str(&head.scheme) {
+    let scheme = match &head.scheme {
+        Cow::Borrowed(scheme) => Ok(HeaderValue::from_static(scheme)),
+        Cow::Owned(scheme) => HeaderValue::from_str(scheme),
+    };
+    if let Ok(scheme) = scheme {
         head.headers.insert(FORWARDED_PROTO, scheme);
     }
 }

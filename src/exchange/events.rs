@@ -2,7 +2,7 @@
 
 use super::clean::MOST_HEADERS;
 use super::machine::{Exchange, Phase, Sent, earlier};
-use super::retry::{Ended, grpc_status};
+use super::retry::{Ended, GRPC_STATUS, grpc_status};
 use super::step::{Failure, Step};
 use super::summary::{Code, Try};
 use crate::engine::Event;
@@ -288,7 +288,7 @@ impl Exchange {
 
     /// The response's trailers, before its end.
     pub fn on_trailers(&mut self, trailers: &HeaderMap, now: Timestamp) {
-        let status = trailers.get("grpc-status").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let status = trailers.get(GRPC_STATUS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Returned(mut sent) => {
                 self.tell_trailers(&mut sent, status, now);

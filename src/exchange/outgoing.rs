@@ -66,10 +66,13 @@ impl Exchange {
         self.timeout = self.whole_time(forward);
         let per_try = forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
         self.per_try = per_try.filter(|per_try| self.timeout.is_none_or(|whole| *per_try < whole));
-        self.head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1));
+        self.head.headers.insert(ATTEMPT_COUNT, HeaderValue::from_static("1"));
         self.tell_time(now);
         self.change_head(&route, forward);
-        let retries = Retries::new(forward.retry.as_ref(), &mut self.head);
+        // Callers cannot ask for retries: only header operations can.
+        let own = self.destination().is_some_and(|destination| !destination.request_headers.is_empty());
+        let asked = own || !forward.request_headers.is_empty();
+        let retries = Retries::new(forward.retry.as_ref(), &mut self.head, asked);
         self.retries = retries.filter(|_| self.side == Side::Client);
         self.phase = Phase::Picking;
     }

@@ -7,7 +7,14 @@ use super::step::Failure;
 use crate::entropy::{Draws, below};
 use crate::head::{RequestHead, ResponseHead};
 use crate::policy::{RetryOn, RetryPolicy};
+use http::HeaderName;
 use std::time::Duration;
+
+const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
+const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
+const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
+const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The retries of one exchange.
 #[derive(Clone, Debug)]
@@ -33,11 +40,15 @@ impl Ended<'_> {
 }
 
 impl Retries {
-    /// The route's policy, with what the request's header operations asked for besides. Takes those headers away.
-    pub(crate) fn new(policy: Option<&RetryPolicy>, head: &mut RequestHead) -> Option<Retries> {
-        let on = head.headers.remove("x-envoy-retry-on");
-        let grpc_on = head.headers.remove("x-envoy-retry-grpc-on");
-        let max = head.headers.remove("x-envoy-max-retries");
+    /// The route's policy, with what the request's header operations asked for besides, if there were any. Takes those
+    /// headers away.
+    pub(crate) fn new(policy: Option<&RetryPolicy>, head: &mut RequestHead, asked: bool) -> Option<Retries> {
+        if !asked {
+            return policy.map(Retries::of);
+        }
+        let on = head.headers.remove(RETRY_ON);
+        let grpc_on = head.headers.remove(RETRY_GRPC_ON);
+        let max = head.headers.remove(MAX_RETRIES);
         let words = |value: &http::HeaderValue| value.to_str().map(RetryOn::parse).unwrap_or_default();
         let asked = on.as_ref().map(words).unwrap_or_default() | grpc_on.as_ref().map(words).unwrap_or_default();
         let mut policy = match policy {
@@ -58,7 +69,11 @@ impl Retries {
         if let Some(max) = max.and_then(|max| max.to_str().ok()?.trim().parse().ok()) {
             policy.attempts = max;
         }
-        Some(Retries { left: policy.attempts, next_backoff: policy.backoff_base, policy })
+        Some(Retries::of(&policy))
+    }
+
+    fn of(policy: &RetryPolicy) -> Retries {
+        Retries { left: policy.attempts, next_backoff: policy.backoff_base, policy: policy.clone() }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -84,7 +99,7 @@ impl Retries {
 
     fn wants_after(&self, response: &ResponseHead) -> bool {
         let on = self.policy.on;
-        if response.headers.contains_key("x-envoy-ratelimited") {
+        if response.headers.contains_key(RATELIMITED) {
             return on.intersects(RetryOn::ENVOY_RATELIMITED);
         }
         let status = response.status.as_u16();
@@ -118,7 +133,7 @@ fn words_without_response(ended: Ended<'_>, sent_before: bool) -> RetryOn {
 
 /// `grpc-status` in a response's head.
 pub(crate) fn grpc_status(response: &ResponseHead) -> Option<u64> {
-    response.headers.get("grpc-status")?.to_str().ok()?.trim().parse().ok()
+    response.headers.get(GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn of_grpc(status: u64) -> RetryOn {

@@ -58,15 +58,15 @@ impl<R> ResponseBody<R> {
         ResponseBody { kind: Kind::Local { body } }
     }
 
-    pub(super) fn upstream(body: R, exchange: Exchange, clock: Clock, draws: Generator) -> Self
+    pub(super) fn upstream(body: R, mut exchange: Exchange, clock: Clock, draws: Generator) -> Self
     where
         R: Body,
     {
-        let mut watch = Box::new(Watch { exchange, clock, draws, sleep: None });
         if body.is_end_stream() {
-            watch.exchange.on_end(clock.now());
+            exchange.on_end(clock.now());
             return ResponseBody { kind: Kind::Upstream { body, watch: None } };
         }
+        let mut watch = Box::new(Watch { exchange, clock, draws, sleep: None });
         watch.arm();
         ResponseBody { kind: Kind::Upstream { body, watch: Some(watch) } }
     }

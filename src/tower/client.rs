@@ -30,8 +30,10 @@ use crate::policy::Destination;
 use crate::upstream::EndpointState;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
+use http::uri::{PathAndQuery, Scheme};
 use http::{Extensions, Request, Response, Uri, Version};
 use http_body::Body;
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -91,11 +93,6 @@ pub struct Target {
     pub cluster: Arc<str>,
     /// The endpoint, `address:port`.
     pub endpoint: Arc<str>,
-    /// The authority that the upstream is to see: `Host`, or `:authority`.
-    pub authority: Arc<str>,
-    /// Path and query as the policy wants them. The URI has them as well, as far as [`Uri`] can hold them (a rewrite may
-    /// leave no leading `/`).
-    pub path: Arc<str>,
     /// The attempt, from 1. Copies have 0.
     pub attempt: u32,
     /// The destination's settings: TLS, protocol, what its connections are to keep to. None for a host that nobody knows.
@@ -104,10 +101,23 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// What the client spoke.
     pub client_version: Version,
+    authority: Bytes,
+    path: Bytes,
     connected: Arc<AtomicBool>,
 }
 
 impl Target {
+    /// The authority that the upstream is to see: `Host`, or `:authority`.
+    pub fn authority(&self) -> &str {
+        std::str::from_utf8(&self.authority).unwrap_or_default()
+    }
+
+    /// Path and query as the policy wants them. The URI has them as well, as far as [`Uri`] can hold them (a rewrite may
+    /// leave no leading `/`).
+    pub fn path(&self) -> &str {
+        std::str::from_utf8(&self.path).unwrap_or_default()
+    }
+
     /// The attempt has its connection, new or used before; its own time (`perTryTimeout`) begins now.
     ///
     /// Call it from the service's future. A service that cannot tell says nothing; then connecting counts as part of the
@@ -272,7 +282,7 @@ impl<S> Driver<S> {
         engine: Engine,
         head: RequestHead,
         version: Version,
-        extensions: Extensions,
+        mut extensions: Extensions,
         body: B,
     ) -> Result<Response<ResponseBody<R>>, BoxError>
     where
@@ -285,7 +295,9 @@ impl<S> Driver<S> {
         R::Error: Into<BoxError>,
     {
         let clock = self.shared.clock;
-        let mut exchange = engine.begin(head, clock.now(), &mut self.draws);
+        // Read again only after a wait: what happens between two waits happens at one time.
+        let mut now = clock.now();
+        let mut exchange = engine.begin(head, now, &mut self.draws);
         let mut body = Source::new(body);
         let mut body_told = false;
         let mut sending: Option<Sending<R>> = None;
@@ -296,17 +308,18 @@ impl<S> Driver<S> {
         loop {
             if !body_told && body.is_complete() {
                 body_told = true;
-                exchange.request_complete(clock.now());
+                exchange.request_complete(now);
             }
-            match exchange.next(clock.now(), &mut self.draws) {
+            match exchange.next(now, &mut self.draws) {
                 Step::Wait(until) => {
                     let mut sleep = sleep_until(&clock, until);
                     let unread = body.shared().filter(|_| !body_told);
                     let woken = poll_fn(|cx| poll_event(cx, &mut sending, &mut sleep, &exchange, unread, &connected));
-                    match woken.await {
+                    let woken = woken.await;
+                    now = clock.now();
+                    match woken {
                         Woken::Answered(result) => {
                             sending = None;
-                            let now = clock.now();
                             if body.is_lost() {
                                 exchange.on_replay_lost();
                             }
@@ -330,27 +343,29 @@ impl<S> Driver<S> {
                         Woken::Again => {}
                     }
                     if connected.swap(false, Ordering::AcqRel) {
-                        exchange.on_connected(clock.now());
+                        exchange.on_connected(now);
                     }
                 }
                 Step::Attempt(attempt) => {
                     received = None;
                     let Some(replay) = body.read(exchange.replay_limit()) else {
-                        exchange.on_body_gone(clock.now());
+                        exchange.on_body_gone(now);
                         continue;
                     };
                     let target = Target {
                         cluster: Arc::clone(&exchange.summary().cluster),
                         endpoint: Arc::clone(attempt.endpoint.key()),
-                        authority: attempt.head.authority.as_str().into(),
-                        path: attempt.head.path.as_str().into(),
                         attempt: attempt.number,
                         destination: attempt.destination,
                         connect_timeout: attempt.connect_timeout,
                         client_version: version,
+                        authority: Bytes::new(),
+                        path: Bytes::new(),
                         connected: Arc::clone(&connected),
                     };
-                    let request = build(attempt.head, &attempt.endpoint, target, &extensions, replay);
+                    // The last who needs what came with the request gets it.
+                    let own = if exchange.may_replay() { extensions.clone() } else { std::mem::take(&mut extensions) };
+                    let request = build(attempt.head, &attempt.endpoint, target, own, replay);
                     let service = self.ready.take().map_or_else(|| (self.inner.clone(), false), |ready| (ready, true));
                     sending = Some(Box::pin(send(service, request)));
                 }
@@ -360,15 +375,15 @@ impl<S> Driver<S> {
                         let target = Target {
                             cluster: Arc::clone(&mirror.cluster),
                             endpoint: Arc::clone(mirror.endpoint.key()),
-                            authority: mirror.head.authority.as_str().into(),
-                            path: mirror.head.path.as_str().into(),
                             attempt: 0,
                             connect_timeout: destination.connection.connect_timeout,
                             destination: Some(destination),
                             client_version: version,
+                            authority: Bytes::new(),
+                            path: Bytes::new(),
                             connected: Arc::default(),
                         };
-                        let request = build(mirror.head.clone(), &mirror.endpoint, target, &extensions, copy);
+                        let request = build(mirror.head.clone(), &mirror.endpoint, target, extensions.clone(), copy);
                         let sending = send((self.inner.clone(), false), request);
                         let timeout = mirror.timeout;
                         tokio::spawn(async move {
@@ -534,11 +549,15 @@ pub(super) fn head_of(mut parts: http::request::Parts, port: Option<u16>) -> (Re
     let host = host.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let authority = parts.uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or_default();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let scheme = parts.uri.scheme_str().unwrap_or("http");
+    let scheme = match parts.uri.scheme_str() {
+        None | Some("http") => Cow::Borrowed("http"),
+        Some("https") => Cow::Borrowed("https"),
+        Some(other) => Cow::Owned(other.to_owned()),
+    };
     let written = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let port = port.or(written).unwrap_or(if scheme == "https" { 443 } else { 80 });
     let mut head = RequestHead::new(parts.method, port, authority, if path.is_empty() { "/" } else { path });
-    head.scheme = scheme.to_owned();
+    head.scheme = scheme;
     head.version = parts.version;
     head.headers = parts.headers;
     if let Some(connection) = parts.extensions.get::<ConnectionInfo>() {
@@ -553,20 +572,26 @@ pub(super) fn head_of(mut parts: http::request::Parts, port: Option<u16>) -> (Re
 fn build<B>(
     head: RequestHead,
     endpoint: &EndpointState,
-    target: Target,
-    extensions: &Extensions,
+    mut target: Target,
+    extensions: Extensions,
     body: ReplayBody<B>,
 ) -> Request<ReplayBody<B>> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
-    let slash = if head.path.starts_with('/') { "" } else { "/" };
-    let uri = Uri::builder().scheme("http").authority(endpoint.key().as_bytes());
-    *request.uri_mut() = uri.path_and_query(format!("{slash}{}", head.path)).build().unwrap_or_default();
+    target.authority = Bytes::from(head.authority);
+    target.path = Bytes::from(head.path);
+    let path =
+        if target.path.starts_with(b"/") { target.path.clone() } else { Bytes::from([b"/", &*target.path].concat()) };
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = endpoint.authority().cloned();
+    uri.path_and_query = PathAndQuery::from_maybe_shared(path).ok();
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
     *request.headers_mut() = head.headers;
-    if let Ok(host) = HeaderValue::from_str(&head.authority) {
+    if let Ok(host) = HeaderValue::from_maybe_shared(target.authority.clone()) {
         request.headers_mut().insert(HOST, host);
     }
-    *request.extensions_mut() = extensions.clone();
+    *request.extensions_mut() = extensions;
     request.extensions_mut().insert(target);
     request
 }

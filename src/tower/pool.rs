@@ -215,7 +215,7 @@ where
             // HTTP/2 has the authority in its pseudo header, which hyper takes from the URI.
             request.headers_mut().remove(http::header::HOST);
             let mut parts = request.uri().clone().into_parts();
-            parts.authority = target.authority.parse().ok().or(parts.authority);
+            parts.authority = target.authority().parse().ok().or(parts.authority);
             if let Ok(uri) = Uri::from_parts(parts) {
                 *request.uri_mut() = uri;
             }

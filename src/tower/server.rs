@@ -156,9 +156,11 @@ where
     R: Body<Data = Bytes>,
 {
     let clock = shared.clock;
+    // Read again only after a wait: what happens between two waits happens at one time.
+    let mut now = clock.now();
     let mut draws = shared.seed.next();
     let asked = head.authority.clone();
-    let Some(mut exchange) = engine.begin_local(head.clone(), clock.now(), &mut draws) else {
+    let Some(mut exchange) = engine.begin_local(head.clone(), now, &mut draws) else {
         let request = came.request(head, &asked, extensions, RequestBody::untracked(body));
         return Ok(inner.call(request).await?.map(ResponseBody::plain));
     };
@@ -170,9 +172,9 @@ where
     loop {
         if !told && complete.is_complete() {
             told = true;
-            exchange.request_complete(clock.now());
+            exchange.request_complete(now);
         }
-        match exchange.next(clock.now(), &mut draws) {
+        match exchange.next(now, &mut draws) {
             Step::Wait(until) => {
                 let mut sleep = sleep_until(&clock, until);
                 let answered = poll_fn(|cx| {
@@ -185,7 +187,9 @@ where
                     let completed = !told && complete.poll(cx);
                     if timed || completed || exchange.poll_turn(cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
                 });
-                match answered.await {
+                let answered = answered.await;
+                now = clock.now();
+                match answered {
                     None => {}
                     Some(Err(error)) => {
                         exchange.on_client_gone();
@@ -197,13 +201,13 @@ where
                         let mut head = ResponseHead::new(parts.status);
                         head.headers = std::mem::take(&mut parts.headers);
                         received = Some((body, parts));
-                        exchange.on_response(head, clock.now(), &mut draws);
+                        exchange.on_response(head, now, &mut draws);
                     }
                 }
             }
             Step::Attempt(attempt) => {
                 let (Some(body), Some(mut extensions)) = (body.take(), extensions.take()) else {
-                    exchange.on_body_gone(clock.now());
+                    exchange.on_body_gone(now);
                     continue;
                 };
                 extensions.insert(exchange.summary().clone());

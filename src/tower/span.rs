@@ -36,7 +36,7 @@ impl RequestSpan {
             otel.kind = kind,
             otel.name = head.method.as_str(),
             http.request.method = head.method.as_str(),
-            url.scheme = head.scheme.as_str(),
+            url.scheme = &*head.scheme,
             url.path = path,
             server.address = crate::policy::without_port(&head.authority),
             server.port = head.port,

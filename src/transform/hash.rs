@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 use twox_hash::XxHash64;
 
+const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
+
 /// A hash, and the cookies that the client is to be given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HashOutcome {
@@ -64,7 +66,7 @@ fn header(request: &RequestHead, name: &http::HeaderName) -> Option<u64> {
 
 fn source(request: &RequestHead, trust_forwarded: bool) -> Option<u64> {
     let forwarded = || -> Option<IpAddr> {
-        let last = request.headers.get_all("x-forwarded-for").iter().next_back()?;
+        let last = request.headers.get_all(FORWARDED_FOR).iter().next_back()?;
         last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
     };
     let trusted = if trust_forwarded { forwarded() } else { None };

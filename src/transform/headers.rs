@@ -8,6 +8,7 @@
 
 use super::context::Context;
 use crate::policy::HeaderOperations;
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const JOINED_REQUEST: &[&str] = &[
@@ -71,7 +72,13 @@ const JOINED_RESPONSE: &[&str] = &[
 ];
 
 /// Headers that belong to one connection, not to the message.
-const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+static HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Which way a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,23 +134,21 @@ pub(crate) fn join_lines(headers: &mut HeaderMap, direction: Direction) {
 
 /// Takes away what belongs to one connection. `te: trailers` stays.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
-    }
-    if let Some(te) = headers.get(http::header::TE) {
+    remove_hop_by_hop_of_response(headers);
+    if let Some(te) = headers.get(TE) {
         let trailers = te.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii() == b"trailers");
         if trailers {
-            headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(TE, HeaderValue::from_static("trailers"));
         } else {
-            headers.remove(http::header::TE);
+            headers.remove(TE);
         }
     }
 }
 
 /// The same for a response: `te` is not one's business there.
 pub(crate) fn remove_hop_by_hop_of_response(headers: &mut HeaderMap) {
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::mesh::Locality;
 use crate::outlier::{self, Detector, Ejected, Event, HostRecord, Outcome};
 use crate::policy::{Balancer, Destination, Policy};
 use crate::time::Timestamp;
+use http::uri::Authority;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -70,6 +71,7 @@ pub struct EndpointState {
     key: Arc<str>,
     address: Arc<str>,
     port: u16,
+    authority: Option<Authority>,
     active: Arc<AtomicU32>,
     /// When it was first healthy, in nanoseconds; [`NEVER`].
     since: AtomicU64,
@@ -161,6 +163,11 @@ impl EndpointState {
         self.port
     }
 
+    /// `address:port` as a URI has it; none for a name that no URI can have.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
     /// Its priority when it was last placed.
     pub fn priority(&self) -> u32 {
         self.priority.load(Ordering::Relaxed)
@@ -168,6 +175,7 @@ impl EndpointState {
 
     fn new(key: Arc<str>, address: Arc<str>, port: u16, locality: Locality) -> EndpointState {
         EndpointState {
+            authority: key.parse().ok().filter(|_| port != 0),
             outlier: Arc::new(HostRecord::new(Arc::clone(&key))),
             key,
             address,

@@ -182,8 +182,8 @@ impl Watched {
         watch.seen.attempts += 1;
         watch.seen.upstream = Some(world::Upstream {
             method: request.method().to_string(),
-            authority: target.authority.to_string(),
-            path: target.path.to_string(),
+            authority: target.authority().to_owned(),
+            path: target.path().to_owned(),
             headers: simulate::upstream_lines(request.headers()),
         });
         let next = if watch.script.len() > 1 { watch.script.pop_front() } else { watch.script.front().cloned() };
@@ -195,8 +195,8 @@ impl Watched {
         let mirror = SeenMirror {
             candidates: candidates.map(|endpoint| endpoint.address.to_string()).collect(),
             method: request.method().to_string(),
-            path: target.path.to_string(),
-            authority: target.authority.to_string(),
+            path: target.path().to_owned(),
+            authority: target.authority().to_owned(),
         };
         self.0.lock().expect("whole").seen.mirrors.push(mirror);
     }
