@@ -14,6 +14,8 @@ mod pool;
 mod replay;
 mod server;
 mod span;
+#[cfg(feature = "client")]
+mod wire;
 
 pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;

@@ -12,6 +12,7 @@
 //! | `http.maxRequestsPerConnection` | a connection serves so many, and no further one |
 //! | `http.maxConcurrentStreams` | another HTTP/2 connection is opened beyond so many streams |
 //! | `http.h2UpgradePolicy`, the port's protocol | HTTP/2 with prior knowledge, or what the client spoke |
+//! | `tls` | with feature `rustls` as `tls` has it; without that feature the attempt fails, and nothing is sent |
 //!
 //! How many connections and requests there may be at once is the engine's affair, which asks for nothing beyond it.
 //!
@@ -22,48 +23,56 @@
 
 use super::client::Target;
 use super::replay::BoxError;
-use crate::policy::{ConnectionSettings, Destination, UpstreamProtocol};
+use super::wire::{self, Connector, Usage};
+use crate::policy::{ConnectionSettings, Destination, TlsMode, UpstreamProtocol};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Builder, Client as HyperClient};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::Service;
 
 /// A pool that nobody has asked for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// Pools of connections to endpoints. See the [module](self). Clones share them.
+/// Pools of connections to endpoints. See the [module](crate::tower). Clones share them.
 pub struct Pool<B> {
     endpoints: Arc<Mutex<HashMap<Key, Arc<EndpointPool<B>>>>>,
+    #[cfg(feature = "rustls")]
+    tls: crate::tls::TlsOptions,
 }
 
-/// Destination, endpoint, and whether HTTP/2 is spoken.
-type Key = (Arc<str>, Arc<str>, bool);
+/// Destination, endpoint, whether HTTP/2 is spoken, and the authority where TLS depends on it.
+type Key = (Arc<str>, Arc<str>, bool, Option<String>);
 
 impl<B> Clone for Pool<B> {
     fn clone(&self) -> Self {
-        Pool { endpoints: Arc::clone(&self.endpoints) }
+        Pool {
+            endpoints: Arc::clone(&self.endpoints),
+            #[cfg(feature = "rustls")]
+            tls: self.tls.clone(),
+        }
     }
 }
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        Pool { endpoints: Arc::default() }
+        Pool {
+            endpoints: Arc::default(),
+            #[cfg(feature = "rustls")]
+            tls: crate::tls::TlsOptions::new(),
+        }
     }
 }
 
@@ -113,13 +122,24 @@ where
         Pool::default()
     }
 
+    /// The same pool with these options for TLS: the workload's own certificates, the system's authorities, secrets.
+    #[cfg(feature = "rustls")]
+    pub fn with_tls(mut self, options: crate::tls::TlsOptions) -> Self {
+        self.tls = options;
+        self.endpoints = Arc::default();
+        self
+    }
+
     fn endpoint(&self, target: &Target) -> Result<Arc<EndpointPool<B>>, BoxError> {
         let http2 = match target.destination.as_ref().map(|one| one.connection.protocol).unwrap_or_default() {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::Client => target.client_version == Version::HTTP_2,
         };
-        let key = (Arc::clone(&target.cluster), Arc::clone(&target.endpoint), http2);
+        let intent = target.destination.as_ref().and_then(|one| one.tls.as_ref());
+        let by_authority = intent.is_some_and(|tls| tls.mode != TlsMode::Disable && tls.sni.is_none());
+        let authority = by_authority.then(|| target.authority().to_owned());
+        let key = (Arc::clone(&target.cluster), Arc::clone(&target.endpoint), http2, authority);
         let now = Instant::now();
         let mut endpoints = lock(&self.endpoints);
         if let Some(known) = endpoints.get(&key)
@@ -128,7 +148,14 @@ where
             *lock(&known.used) = now;
             return Ok(Arc::clone(known));
         }
-        let pool = Arc::new(EndpointPool::new(target, http2, now)?);
+        #[cfg(feature = "rustls")]
+        let tls = wire::Tls::new(target, http2, &self.tls);
+        #[cfg(not(feature = "rustls"))]
+        let tls = wire::Tls::new(target)?;
+        let connector = Connector::new(target, tls)?;
+        let destination = target.destination.clone();
+        let used = Mutex::new(now);
+        let pool = Arc::new(EndpointPool { destination, connector, http2, lanes: Mutex::default(), used });
         endpoints.retain(|_, pool| now.saturating_duration_since(*lock(&pool.used)) < FORGOTTEN);
         endpoints.insert(key, Arc::clone(&pool));
         Ok(pool)
@@ -140,12 +167,6 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    fn new(target: &Target, http2: bool, now: Instant) -> Result<Self, BoxError> {
-        let connector = Connector::new(target)?;
-        let destination = target.destination.clone();
-        Ok(EndpointPool { destination, connector, http2, lanes: Mutex::default(), used: Mutex::new(now) })
-    }
-
     /// Are its connections as these settings want them?
     fn serves(&self, destination: &Option<Arc<Destination>>) -> bool {
         match (&self.destination, destination) {
@@ -259,114 +280,5 @@ impl Body for PoolBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// What a connection has done so far.
-#[derive(Clone)]
-struct Usage {
-    since: Instant,
-    requests: Arc<AtomicU32>,
-}
-
-impl Usage {
-    /// Counts a request, and lets go of the connection after it if it is used up.
-    fn count(connected: &Connected, settings: Option<&ConnectionSettings>) {
-        let mut extras = http::Extensions::new();
-        connected.get_extras(&mut extras);
-        let (Some(usage), Some(settings)) = (extras.get::<Usage>(), settings) else { return };
-        let requests = usage.requests.fetch_add(1, Ordering::AcqRel) + 1;
-        let worn = settings.max_requests.is_some_and(|most| most > 0 && requests >= most);
-        if worn || settings.max_duration.is_some_and(|most| usage.since.elapsed() >= most) {
-            connected.poison();
-        }
-    }
-}
-
-/// Connects to one endpoint, whatever the URI says.
-#[derive(Clone)]
-struct Connector {
-    tcp: HttpConnector,
-    uri: Uri,
-    timeout: Duration,
-}
-
-impl Connector {
-    fn new(target: &Target) -> Result<Self, BoxError> {
-        let uri = Uri::builder().scheme("http").authority(&*target.endpoint).path_and_query("/").build()?;
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        let connection = target.destination.as_ref().map(|destination| &destination.connection);
-        if let Some((time, interval, probes)) = connection.and_then(|connection| connection.tcp_keepalive) {
-            // The system's own time where the rule asks for keepalive and does not say when.
-            tcp.set_keepalive(time.or(Some(Duration::from_secs(7200))));
-            tcp.set_keepalive_interval(interval);
-            tcp.set_keepalive_retries(probes);
-        }
-        Ok(Connector { tcp, uri, timeout: target.connect_timeout })
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Wire, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.tcp.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let connecting = self.tcp.call(self.uri.clone());
-        let timeout = self.timeout;
-        Box::pin(async move {
-            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-            let io = tokio::time::timeout(timeout, connecting).await.map_err(late)??;
-            Ok(Wire { io, usage: Usage { since: Instant::now(), requests: Arc::default() } })
-        })
-    }
-}
-
-/// A connection, and what it has done.
-struct Wire {
-    io: TokioIo<TcpStream>,
-    usage: Usage,
-}
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        self.io.connected().extra(self.usage.clone())
-    }
-}
-
-impl Read for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl Write for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }

@@ -9,3 +9,5 @@ mod contract;
 mod pool;
 mod server;
 mod streaming;
+#[cfg(all(feature = "client", feature = "rustls"))]
+mod tls;
