@@ -249,13 +249,21 @@ impl Engine {
     /// [`Step::Attempt`](crate::exchange::Step::Attempt) means the handler; its endpoint is the one of
     /// [`EndpointState::is_local`](crate::upstream::EndpointState::is_local). None: no virtual host of the policy has the
     /// request, which is then the handler's own affair.
-    pub fn begin_local(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Option<Exchange> {
+    ///
+    /// `host` is looked for in the request's place, if it is given: the name that the mesh knows this service by.
+    pub fn begin_local(
+        &self,
+        head: RequestHead,
+        host: Option<Arc<str>>,
+        now: Timestamp,
+        draws: &mut dyn Draws,
+    ) -> Option<Exchange> {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
         let snapshot = self.snapshot();
-        if !snapshot.policy.knows(head.port, &head.authority) {
+        if !snapshot.policy.knows(head.port, host.as_deref().unwrap_or(&head.authority)) {
             return None;
         }
-        Some(Exchange::new(Arc::clone(&self.shared), snapshot, head, Side::Server, now, draws))
+        Some(Exchange::new(Arc::clone(&self.shared), snapshot, head, Side::Server(host), now, draws))
     }
 
     /// Where std's clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.

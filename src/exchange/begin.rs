@@ -1,6 +1,6 @@
 //! What is decided when a request begins, and every answer that no upstream gave.
 
-use super::machine::{Exchange, Phase};
+use super::machine::{Exchange, Phase, Side};
 use super::summary::Code;
 use crate::entropy::Draws;
 use crate::policy::{
@@ -24,7 +24,10 @@ impl Exchange {
                 return;
             }
         }
-        let request = self.head.as_request();
+        let mut request = self.head.as_request();
+        if let Side::Server(Some(host)) = &self.side {
+            request.authority = host;
+        }
         let decision = policy.decide_normalized(&request, &self.head.path, draws);
         self.draw = decision.draw;
         if upgrade_refused && !matches!(decision.verdict, Verdict::Forward { .. }) {

@@ -70,12 +70,19 @@ pub struct Exchange {
 }
 
 /// On which side of the wire the policy is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// The request goes to an endpoint.
     Client,
-    /// A handler of this process answers: no endpoint is picked, nothing is retried, mirrored or ejected.
-    Server,
+    /// A handler of this process answers: no endpoint is picked, nothing is retried, mirrored or ejected. Routes may be
+    /// looked for as if the request had come for another host.
+    Server(Option<Arc<str>>),
+}
+
+impl Side {
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self, Side::Server(_))
+    }
 }
 
 pub(super) enum Phase {

@@ -1,6 +1,6 @@
 //! How a request goes out: faults, CORS, everything that is done to its head once, and then endpoint by endpoint.
 
-use super::machine::{Exchange, Phase, Sent, Side};
+use super::machine::{Exchange, Phase, Sent};
 use super::retry::Retries;
 use super::step::{Attempt, Mirror, Step};
 use super::summary::{Code, Try};
@@ -58,7 +58,7 @@ impl Exchange {
                 }
             }
         }
-        if self.upstream.is_none() && self.side == Side::Client {
+        if self.upstream.is_none() && !self.side.is_server() {
             self.answer_forward(Reply::new(StatusCode::SERVICE_UNAVAILABLE, b""), Flags::NC, Code::NoCluster);
             return;
         }
@@ -73,7 +73,7 @@ impl Exchange {
         let own = self.destination().is_some_and(|destination| !destination.request_headers.is_empty());
         let asked = own || !forward.request_headers.is_empty();
         let retries = Retries::new(forward.retry.as_ref(), &mut self.head, asked);
-        self.retries = retries.filter(|_| self.side == Side::Client);
+        self.retries = retries.filter(|_| !self.side.is_server());
         self.phase = Phase::Picking;
     }
 
@@ -137,7 +137,7 @@ impl Exchange {
     }
 
     pub(super) fn pick(&mut self, now: Timestamp, draws: &mut dyn Draws) {
-        if self.side == Side::Server {
+        if self.side.is_server() {
             match &self.upstream {
                 Some(upstream) => {
                     let endpoint = Arc::clone(upstream.local());
@@ -227,7 +227,7 @@ impl Exchange {
     /// Copies go out with the first attempt, tested on the draw that picked the destination. Best effort: a copy that has no
     /// endpoint, or that a limit refuses, is not made.
     fn prepare_mirrors(&mut self, now: Timestamp, draws: &mut dyn Draws) {
-        if self.summary.attempts > 0 || self.side == Side::Server {
+        if self.summary.attempts > 0 || self.side.is_server() {
             return;
         }
         let route = self.route.clone();

@@ -77,8 +77,8 @@ impl ServerLayer {
         self
     }
 
-    /// The same layer that routes every request as if it had been for this host, whatever its `Host` says: the name that
-    /// the mesh knows this service by. The handler sees the `Host` that came, unless the policy rewrites it.
+    /// The same layer that looks for routes as if every request had been for this host, whatever its `Host` says: the name
+    /// that the mesh knows this service by. Handler and redirects have the `Host` that came, unless the policy rewrites it.
     pub fn with_host(mut self, host: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.shared).host = Some(host.into());
         self
@@ -118,10 +118,7 @@ where
         let engine = self.engine.clone();
         let (parts, body) = request.into_parts();
         let came = Came { uri: parts.uri.clone(), host: parts.headers.get(HOST).cloned(), version: parts.version };
-        let (mut head, extensions) = head_of(parts, shared.port);
-        if let Some(host) = &shared.host {
-            head.authority = host.to_string();
-        }
+        let (head, extensions) = head_of(parts, shared.port);
         let span = RequestSpan::new(SpanKind::Server, &head);
         let whole = span.around(run(inner, engine, shared, head, came, extensions, body));
         ServerFuture { inner: Box::pin(whole) }
@@ -160,7 +157,7 @@ where
     let mut now = clock.now();
     let mut draws = shared.seed.next();
     let asked = head.authority.clone();
-    let Some(mut exchange) = engine.begin_local(head.clone(), now, &mut draws) else {
+    let Some(mut exchange) = engine.begin_local(head.clone(), shared.host.clone(), now, &mut draws) else {
         let request = came.request(head, &asked, extensions, RequestBody::untracked(body));
         return Ok(inner.call(request).await?.map(ResponseBody::plain));
     };

@@ -134,7 +134,9 @@ async fn a_host_that_the_policy_does_not_have_is_the_handler_s_own_affair() {
     // Unless the layer is told which host it stands for.
     let service = engine.layer().with_host("reviews").with_port(80).layer(tower::service_fn(echo));
     let foreign = Request::get("/page").header("host", "localhost:3000").body(Frames::empty()).unwrap();
-    assert_eq!(service.oneshot(foreign).await.unwrap().status(), StatusCode::MOVED_PERMANENTLY);
+    let response = service.oneshot(foreign).await.unwrap();
+    assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY);
+    assert_eq!(response.headers()["location"], "http://localhost:3000/there");
 }
 
 #[tokio::test(start_paused = true)]
