@@ -7,7 +7,7 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use pingora_ketama::{Bucket, Continuum};
 use pointsman::Resources;
-use pointsman::balance::{Maglev, Ring};
+use pointsman::balance::{Algorithm, Cursors, Host, Maglev, Pick, Ring, Settings, Table};
 use pointsman::mesh::{Endpoint, Mesh, Protocol, Service, Viewpoint};
 use pointsman::outlier::Outcome;
 use pointsman::policy::Policy;
@@ -123,6 +123,32 @@ fn pick(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The bare table, without the state around it.
+fn table(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("table");
+    for (name, algorithm) in [
+        ("round_robin", Algorithm::RoundRobin),
+        ("least_request", Algorithm::LeastRequest),
+        ("random", Algorithm::Random),
+        ("ring_hash", Algorithm::RingHash { minimum_size: 1_024 }),
+        ("maglev", Algorithm::Maglev { table_size: 65_537 }),
+    ] {
+        for size in SIZES {
+            let hosts = (0..size).map(|index| Host::new(format!("{}:80", address(index)), 1)).collect();
+            let table = Table::new(hosts, Settings::new(algorithm), &mut Cursors::default(), Timestamp::ZERO);
+            let mut draws = draws();
+            let is_hashing = name == "ring_hash" || name == "maglev";
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter(|| {
+                    let hash = is_hashing.then(&mut draws);
+                    table.pick(black_box(&Pick { hash, ..Pick::default() }), Timestamp::ZERO, &mut draws)
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// A request's whole way through a destination's state: pick, admission, success, and back.
 fn request(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request");
@@ -212,6 +238,6 @@ criterion_group! {
         .sample_size(30)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600));
-    targets = pick, request, ring, build
+    targets = pick, table, request, ring, build
 }
 criterion_main!(benches);

@@ -107,6 +107,7 @@ pub mod mesh;
 pub mod outlier;
 pub mod policy;
 pub mod resource;
+mod sync;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub mod telemetry;
 pub mod time;

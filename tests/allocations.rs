@@ -127,3 +127,54 @@ fn a_request_through_the_client_allocates_so_much() {
 
 #[cfg(feature = "tower")]
 const MOST_PER_REQUEST: usize = 28;
+
+/// A pick allocates nothing, whichever the balancer; a success that outlier detection counts does not either.
+#[test]
+fn a_pick_allocates_nothing() {
+    use pointsman::mesh::Endpoint;
+    use pointsman::outlier::Outcome;
+    use pointsman::time::Timestamp;
+    use pointsman::upstream::{Admission, Upstreams};
+
+    for balancer in [
+        "simple: ROUND_ROBIN",
+        "simple: LEAST_REQUEST",
+        "simple: RANDOM",
+        "simple: ROUND_ROBIN, warmup: {duration: 60s}",
+        "consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 1024}}",
+        "consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}",
+    ] {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a, namespace: default}}\n\
+             spec: {{host: a, trafficPolicy: {{loadBalancer: {{{balancer}}}, outlierDetection: \
+             {{consecutive5xxErrors: 5}}, connectionPool: {{http: {{http2MaxRequests: 9}}}}}}}}\n"
+        );
+        let service = Service::new("a.default.svc.cluster.local", "default").with_port(80, "http", Protocol::Http);
+        let service = (1..=10).fold(service, |service, index| {
+            service.with_endpoint(Endpoint::new(format!("10.0.0.{index}"), 80).with_weight(1 + index % 2))
+        });
+        let resources = Resources::from_yaml(&rule).unwrap();
+        let policy = Policy::compile(&resources, &Mesh::new([service]), &Viewpoint::namespace("default")).policy;
+        let upstreams = Upstreams::new(1);
+        upstreams.sync(&policy, Timestamp::ZERO);
+        let upstream = upstreams.get("outbound|80||a.default.svc.cluster.local").unwrap();
+        let mut draw = 0;
+        let count = allocations(|| {
+            for step in 0..1_000 {
+                let now = Timestamp::from_millis(step);
+                let mut draws = || {
+                    draw += 7;
+                    draw
+                };
+                let endpoint = upstream.pick(Some(step << 50), &[], false, false, now, &mut draws).unwrap();
+                let tried = [endpoint];
+                let other = upstream.pick(None, &tried, true, false, now, &mut draws).unwrap();
+                let admission = upstream.admit(&other);
+                assert!(matches!(admission, Admission::Admitted(_)));
+                upstream.record(&other, Outcome::Connected, now);
+                upstream.record(&other, Outcome::Status(200), now);
+            }
+        });
+        assert_eq!(count, 0, "{balancer}");
+    }
+}

@@ -128,6 +128,32 @@ pub struct Table {
     loads: priority::Loads,
     priorities: Vec<Priority>,
     settings: Settings,
+    warmup: Option<Warmup>,
+}
+
+/// [`Settings::warmup`], as it is reckoned with.
+#[derive(Debug)]
+struct Warmup {
+    window: Duration,
+    window_millis: f64,
+    exponent: f64,
+    least: f64,
+}
+
+impl Warmup {
+    fn new((window, aggression, least): (Duration, f64, f64)) -> Warmup {
+        // As Envoy: an aggression that makes no sense is 1.
+        let exponent = if aggression > 0.0 { 1.0 / aggression } else { 1.0 };
+        Warmup { window, window_millis: window.as_millis().max(1) as f64, exponent, least }
+    }
+
+    /// The part of its weight that a host of this age has.
+    fn factor(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        (age.as_millis().max(1) as f64 / self.window_millis).powf(self.exponent).max(self.least)
+    }
 }
 
 #[derive(Debug)]
@@ -183,7 +209,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Table {
     /// A table of hosts as they are now.
-    pub fn new(hosts: Vec<Host>, mut settings: Settings, cursors: &mut Cursors, now: Timestamp) -> Table {
+    pub fn new(hosts: Vec<Host>, settings: Settings, cursors: &mut Cursors, now: Timestamp) -> Table {
         let levels = hosts.iter().map(|host| host.priority + 1).max().unwrap_or(1);
         let mut census = vec![Census::default(); levels as usize];
         for host in &hosts {
@@ -192,15 +218,11 @@ impl Table {
             level.healthy += u64::from(host.healthy);
         }
         let loads = priority::loads(&census, settings.panic_threshold.into());
-        // As Envoy: an aggression that makes no sense is 1, and a window of nothing is none.
-        settings.warmup = settings
-            .warmup
-            .filter(|(window, _, _)| !window.is_zero())
-            .map(|(window, aggression, least)| (window, if aggression > 0.0 { aggression } else { 1.0 }, least));
-        let warming = settings
-            .warmup
-            .is_some_and(|(window, _, _)| hosts.iter().any(|host| host.healthy && now - host.since <= window));
-        let mut table = Table { hosts, census, loads, priorities: Vec::new(), settings };
+        let warmup = settings.warmup.filter(|(window, _, _)| !window.is_zero()).map(Warmup::new);
+        let warming = warmup
+            .as_ref()
+            .is_some_and(|warmup| hosts.iter().any(|host| host.healthy && now - host.since <= warmup.window));
+        let mut table = Table { hosts, census, loads, priorities: Vec::new(), settings, warmup };
         table.priorities = (0..levels).map(|level| table.priority(level, warming, cursors, now)).collect();
         table
     }
@@ -300,12 +322,8 @@ impl Table {
         if self.settings.algorithm == Algorithm::LeastRequest {
             weight /= f64::from(host.active.load(Ordering::Relaxed)) + 1.0;
         }
-        if let Some((window, aggression, least)) = self.settings.warmup {
-            let elapsed = now - host.since;
-            if host.healthy && elapsed < window {
-                let ratio = elapsed.as_millis().max(1) as f64 / window.as_millis().max(1) as f64;
-                weight *= ratio.powf(1.0 / aggression).max(least);
-            }
+        if let Some(warmup) = self.warmup.as_ref().filter(|_| host.healthy) {
+            weight *= warmup.factor(now - host.since);
         }
         weight
     }
@@ -375,6 +393,13 @@ impl Table {
         priority::choose(&priority::loads(&left, 0).load, draw)
     }
 
+    /// A turn by weight. Apart from other picks, which would else be slowed down by what only this one needs.
+    #[inline(never)]
+    fn take_turn(&self, list: &List, schedule: &Mutex<Edf>, now: Timestamp) -> Option<usize> {
+        let index = lock(schedule).pick(|at| self.weight(list.hosts[at], now))?;
+        list.hosts.get(index).copied()
+    }
+
     fn pick_from(&self, list: &List, draw: u64, now: Timestamp, draws: &mut dyn Draws) -> Option<usize> {
         let len = list.hosts.len() as u64;
         if len == 0 {
@@ -382,8 +407,7 @@ impl Table {
         }
         let at = |draw: u64| list.hosts[(draw % len) as usize];
         if let Some(schedule) = &list.schedule {
-            let index = lock(schedule).pick(|at| self.weight(list.hosts[at], now))?;
-            return list.hosts.get(index).copied();
+            return self.take_turn(list, schedule, now);
         }
         Some(match self.settings.algorithm {
             Algorithm::RoundRobin => at(list.cursor.fetch_add(1, Ordering::Relaxed)),

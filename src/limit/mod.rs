@@ -2,8 +2,7 @@
 //!
 //! A [`Counter`] counts without a lock. A [`Permit`] is one unit of it; dropping the permit returns it, whatever happened.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Arc, AtomicU32, Ordering};
 
 /// How many of something are under way.
 #[derive(Clone, Debug, Default)]

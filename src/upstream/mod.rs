@@ -121,6 +121,21 @@ pub struct Ticket {
     _pending: Permit,
 }
 
+/// How much is under way at a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Usage {
+    /// Requests at endpoints: what `http2MaxRequests` limits.
+    pub requests: u32,
+    /// Connections in use: what `maxConnections` limits.
+    pub connections: u32,
+    /// Requests that wait for a connection: what `http1MaxPendingRequests` limits.
+    pub pending: u32,
+    /// Retries: what `maxRetries` or a retry budget limits.
+    pub retries: u32,
+}
+
 /// An endpoint, for people.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -449,6 +464,16 @@ impl Upstream {
             None => limits.max_retries,
         };
         self.retries.acquire(limit)
+    }
+
+    /// How much is under way.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            requests: self.requests.get(),
+            connections: self.connections.get(),
+            pending: self.pending.get(),
+            retries: self.retries.get(),
+        }
     }
 
     /// Counts what came of an attempt.

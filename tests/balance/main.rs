@@ -2,6 +2,7 @@
 //! and do clever structures pick what naive ones would?
 
 mod disruption;
+mod live;
 mod oracle;
 mod panic;
 mod shares;
