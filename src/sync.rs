@@ -1,13 +1,12 @@
-//! Where counters get their atomics from: the standard library, or, under `--cfg pointsman_loom`, a model checker that
-//! tries every interleaving (`tests/loom.rs`). The flag is this crate's own: plain `loom` would take tokio's sockets away
-//! from the other tests' dependencies.
+//! Where counters get their atomics from: the standard library, or, under `--cfg loom`, a model checker that tries every
+//! interleaving (`tests/loom`).
 
-#[cfg(pointsman_loom)]
+#[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
-#[cfg(not(pointsman_loom))]
+#[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
