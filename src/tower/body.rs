@@ -42,12 +42,12 @@ struct Watch {
 #[error("the route's timeout ran out while the response was on its way")]
 pub struct BodyTimeout;
 
-/// A body without content.
-pub(super) fn no_body<R>() -> ResponseBody<R> {
-    ResponseBody::local(Vec::new())
-}
-
 impl<R> ResponseBody<R> {
+    /// A body without content.
+    pub fn empty() -> Self {
+        ResponseBody::local(Vec::new())
+    }
+
     /// A body that nobody watches.
     pub(super) fn plain(body: R) -> Self {
         ResponseBody { kind: Kind::Upstream { body, watch: None } }

@@ -31,7 +31,7 @@ use crate::upstream::EndpointState;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
-use http::{Extensions, Request, Response, Uri, Version};
+use http::{Extensions, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -39,8 +39,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
@@ -137,6 +137,17 @@ pub struct ConnectionInfo {
     pub local: Option<SocketAddr>,
     /// Where the connection was going before it was taken over.
     pub original_destination: Option<SocketAddr>,
+}
+
+/// In the extensions of a 101 response: the request that became a tunnel. It counts as under way until the last clone of
+/// this is dropped, so whoever carries the tunnel's bytes holds it as long as that takes.
+#[derive(Clone)]
+pub struct Tunnel(#[allow(dead_code)] Arc<Mutex<Option<Exchange>>>);
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tunnel").finish()
+    }
 }
 
 /// What the inner service said when an attempt failed: in the extensions of the response that is made instead.
@@ -409,7 +420,15 @@ impl<S> Driver<S> {
                 Step::Return(head) => {
                     let Some(body) = received.take() else { return Err("an attempt's response was lost".into()) };
                     let summary = exchange.summary().clone();
-                    let mut response = Response::new(ResponseBody::upstream(body, exchange, clock, self.draws));
+                    let mut exchange = Some(exchange);
+                    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                        received_extensions.insert(Tunnel(Arc::new(Mutex::new(exchange.take()))));
+                    }
+                    let body = match exchange {
+                        Some(exchange) => ResponseBody::upstream(body, exchange, clock, self.draws),
+                        None => ResponseBody::plain(body),
+                    };
+                    let mut response = Response::new(body);
                     *response.status_mut() = head.status;
                     *response.version_mut() = received_version;
                     *response.headers_mut() = head.headers;

@@ -19,7 +19,7 @@ mod wire;
 
 pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;
-pub use client::{AttemptError, Client, ClientFuture, ClientLayer, ConnectionInfo, Target};
+pub use client::{AttemptError, Client, ClientFuture, ClientLayer, ConnectionInfo, Target, Tunnel};
 pub use clock::Clock;
 #[cfg(feature = "client")]
 pub use pool::{Pool, PoolBody};

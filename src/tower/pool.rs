@@ -48,7 +48,11 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// Pools of connections to endpoints. See the [module](crate::tower). Clones share them.
 pub struct Pool<B> {
-    endpoints: Arc<Mutex<HashMap<Key, Arc<EndpointPool<B>>>>>,
+    shared: Arc<Shared<B>>,
+}
+
+struct Shared<B> {
+    endpoints: Mutex<HashMap<Key, Arc<EndpointPool<B>>>>,
     #[cfg(feature = "rustls")]
     tls: crate::tls::TlsOptions,
 }
@@ -58,21 +62,18 @@ type Key = (Arc<str>, Arc<str>, bool, Option<String>);
 
 impl<B> Clone for Pool<B> {
     fn clone(&self) -> Self {
-        Pool {
-            endpoints: Arc::clone(&self.endpoints),
-            #[cfg(feature = "rustls")]
-            tls: self.tls.clone(),
-        }
+        Pool { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
-        Pool {
-            endpoints: Arc::default(),
+        let shared = Shared {
+            endpoints: Mutex::default(),
             #[cfg(feature = "rustls")]
             tls: crate::tls::TlsOptions::new(),
-        }
+        };
+        Pool { shared: Arc::new(shared) }
     }
 }
 
@@ -124,10 +125,8 @@ where
 
     /// The same pool with these options for TLS: the workload's own certificates, the system's authorities, secrets.
     #[cfg(feature = "rustls")]
-    pub fn with_tls(mut self, options: crate::tls::TlsOptions) -> Self {
-        self.tls = options;
-        self.endpoints = Arc::default();
-        self
+    pub fn with_tls(self, options: crate::tls::TlsOptions) -> Self {
+        Pool { shared: Arc::new(Shared { endpoints: Mutex::default(), tls: options }) }
     }
 
     fn endpoint(&self, target: &Target) -> Result<Arc<EndpointPool<B>>, BoxError> {
@@ -141,7 +140,7 @@ where
         let authority = by_authority.then(|| target.authority().to_owned());
         let key = (Arc::clone(&target.cluster), Arc::clone(&target.endpoint), http2, authority);
         let now = Instant::now();
-        let mut endpoints = lock(&self.endpoints);
+        let mut endpoints = lock(&self.shared.endpoints);
         if let Some(known) = endpoints.get(&key)
             && known.serves(&target.destination)
         {
@@ -149,7 +148,7 @@ where
             return Ok(Arc::clone(known));
         }
         #[cfg(feature = "rustls")]
-        let tls = wire::Tls::new(target, http2, &self.tls);
+        let tls = wire::Tls::new(target, http2, &self.shared.tls);
         #[cfg(not(feature = "rustls"))]
         let tls = wire::Tls::new(target)?;
         let connector = Connector::new(target, tls)?;

@@ -12,7 +12,7 @@
 //! - The inner service's errors stay its own: `Error` is the inner one, so the layer goes around an axum `Router`.
 //! - When the time is up the handler's future is dropped, and the client gets 504.
 
-use super::body::{ResponseBody, no_body};
+use super::body::ResponseBody;
 use super::client::head_of;
 use super::clock::{Clock, Generator, Seed, sleep_until};
 use super::replay::BoxError;
@@ -256,7 +256,7 @@ fn local<R>(reply: LocalReply, summary: Summary) -> Response<ResponseBody<R>> {
 
 /// The exchange ended without an answer, which only a client that is gone can bring about.
 fn broken<R>(exchange: &Exchange) -> Response<ResponseBody<R>> {
-    let mut response = Response::new(no_body());
+    let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = http::StatusCode::BAD_GATEWAY;
     response.extensions_mut().insert(exchange.summary().clone());
     response
