@@ -24,6 +24,8 @@
 mod admin;
 #[path = "gateway/demo.rs"]
 mod demo;
+#[path = "gateway/framing.rs"]
+mod framing;
 #[path = "gateway/log.rs"]
 mod log;
 #[path = "gateway/serve.rs"]

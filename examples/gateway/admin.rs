@@ -26,8 +26,11 @@ const PAGE: &str = include_str!("page.html");
 #[derive(Default)]
 pub struct State {
     policy: Mutex<Value>,
-    shares: Mutex<BTreeMap<(Arc<str>, Arc<str>), Share>>,
+    shares: Mutex<Table>,
 }
+
+/// Requests by route and cluster.
+type Table = BTreeMap<(Arc<str>, Arc<str>), Share>;
 
 #[derive(Clone, Copy, Default)]
 struct Share {

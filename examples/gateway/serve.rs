@@ -1,8 +1,9 @@
 //! Listeners and HTTP: each request goes through the client layer to an endpoint, and leaves a line in the log.
 
+use super::framing::Followed;
 use super::log::{Entry, Log, Logged};
 use super::{Fallible, tunnel};
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HOST, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -130,7 +131,11 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let info = ConnectionInfo { remote: Some(remote), local: stream.local_addr().ok(), original_destination: None };
     let client = shared.client.clone().with_port(port);
-    let service = service_fn(move |request| serve(request, info, client.clone(), Arc::clone(&shared)));
+    let (stream, verdicts) = Followed::new(stream);
+    let service = service_fn(move |request| {
+        let refused = verdicts.next() || is_ambiguous(&request);
+        serve(request, refused, info, client.clone(), Arc::clone(&shared))
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
     builder.http2().timer(TokioTimer::new());
@@ -148,12 +153,13 @@ type Answer = Response<Logged<ResponseBody<PoolBody>>>;
 
 async fn serve(
     mut request: Request<Incoming>,
+    refused: bool,
     info: ConnectionInfo,
     client: Upstreams,
     shared: Arc<Shared>,
 ) -> Result<Answer, Infallible> {
     let mut entry = Entry::new(&shared.log, &request);
-    if is_ambiguous(&request) {
+    if refused {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = StatusCode::BAD_REQUEST;
         response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
@@ -187,12 +193,9 @@ async fn serve(
     Ok(response.map(|body| Logged::new(body, entry)))
 }
 
-/// A request whose length could be read in two ways is how requests are smuggled; one without a host cannot be routed.
+/// Is it for two hosts, or for none?
 fn is_ambiguous(request: &Request<Incoming>) -> bool {
-    let headers = request.headers();
-    let two_framings = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
-    let two_lengths = headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some();
-    let hosts = headers.get_all(HOST).iter().count();
+    let hosts = request.headers().get_all(HOST).iter().count();
     let no_host = request.version() == Version::HTTP_11 && hosts == 0 && request.uri().authority().is_none();
-    two_framings || two_lengths || hosts > 1 || no_host
+    hosts > 1 || no_host
 }

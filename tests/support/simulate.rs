@@ -110,7 +110,7 @@ impl Simulation {
 }
 
 /// What came of a connection.
-pub(super) fn connected(connected: &pointsman::engine::Connect) -> Observed {
+pub fn connected(connected: &pointsman::engine::Connect) -> Observed {
     let outcome = if connected.closed {
         "closed"
     } else if connected.no_listener {
@@ -246,14 +246,14 @@ impl Live {
 
 /// What an upstream does with one attempt.
 #[derive(Clone, Debug)]
-pub(super) enum Scripted {
+pub enum Scripted {
     Refused,
     Reset,
     Answer { status: u16, headers: Vec<(String, String)>, delay: Duration },
 }
 
 /// `200,reset,delay:300,grpc:14,h:NAME=VALUE:STATUS`: one step for each attempt, the last one repeating.
-pub(super) fn script(text: &str) -> VecDeque<Scripted> {
+pub fn script(text: &str) -> VecDeque<Scripted> {
     let answer = |status, headers, delay| Scripted::Answer { status, headers, delay: Duration::from_millis(delay) };
     let steps: VecDeque<Scripted> = text
         .split(',')
@@ -277,7 +277,7 @@ pub(super) fn script(text: &str) -> VecDeque<Scripted> {
 }
 
 /// The header lines of a scripted answer.
-pub(super) fn answer_headers(written: &[(String, String)]) -> HeaderMap {
+pub fn answer_headers(written: &[(String, String)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("x-upstream", HeaderValue::from_static("original"));
     for (name, value) in written {
@@ -290,20 +290,20 @@ pub(super) fn answer_headers(written: &[(String, String)]) -> HeaderMap {
 }
 
 /// Each character of the case stands for one byte.
-pub(super) fn bytes(text: &str) -> Vec<u8> {
+pub fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
 }
 
-pub(super) fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-pub(super) fn method(request: &world::Request) -> Method {
+pub fn method(request: &world::Request) -> Method {
     Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::GET)
 }
 
 /// The header lines of a request as they came over the wire.
-pub(super) fn request_headers(request: &world::Request) -> HeaderMap {
+pub fn request_headers(request: &world::Request) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
@@ -331,7 +331,7 @@ fn lines(headers: &HeaderMap, hide: impl Fn(&str, &[u8]) -> bool) -> Vec<(String
     shown.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect()
 }
 
-pub(super) fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+pub fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     const HOP_BY_HOP: &[&str] =
         &["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
     lines(headers, |name, _| {
@@ -343,7 +343,7 @@ pub(super) fn upstream_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     })
 }
 
-pub(super) fn client_lines(headers: &HeaderMap) -> Vec<(String, String)> {
+pub fn client_lines(headers: &HeaderMap) -> Vec<(String, String)> {
     lines(headers, |name, value| {
         matches!(name, "date" | "server" | "content-length" | "connection")
             || (name == "x-upstream" && value == b"original")
