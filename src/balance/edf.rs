@@ -75,11 +75,11 @@ impl Edf {
 
     /// The next entry, put back with the weight that it has now.
     pub fn pick(&mut self, weight: impl Fn(usize) -> f64) -> Option<usize> {
-        let entry = self.heap.pop()?;
-        self.time = entry.deadline;
-        let deadline = self.time + 1.0 / weight(entry.index);
-        self.heap.push(Entry { deadline, order: self.next_order, index: entry.index });
+        let mut next = self.heap.peek_mut()?;
+        self.time = next.deadline;
+        let index = next.index;
+        *next = Entry { deadline: self.time + 1.0 / weight(index), order: self.next_order, index };
         self.next_order += 1;
-        Some(entry.index)
+        Some(index)
     }
 }

@@ -605,7 +605,10 @@ impl Core {
                 .locality_weighted
                 .then(|| destination.groups.iter().map(|group| group.weight).collect()),
             panic_threshold: destination.panic_threshold,
-            warmup: destination.warmup.map(|warmup| (warmup.window, warmup.aggression, warmup.minimum_percent / 100.0)),
+            warmup: destination.warmup.map(|warmup| {
+                let floor = warmup.minimum_percent / 100.0;
+                balance::Warmup::new(warmup.window).with_aggression(warmup.aggression).with_floor(floor)
+            }),
             seed,
             ..balance::Settings::new(algorithm)
         };

@@ -1,7 +1,7 @@
 //! Warm-up: a new host's share grows with its age.
 
 use crate::{draws, hosts, settings};
-use pointsman::balance::{Algorithm, Cursors, Host, Pick, Table};
+use pointsman::balance::{Algorithm, Cursors, Host, Pick, Table, Warmup};
 use pointsman::time::Timestamp;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn now() -> Timestamp {
 /// The young host's share of many picks in one moment.
 fn share(age_millis: u64, window: u64, aggression: f64, least: f64, algorithm: Algorithm) -> f64 {
     let mut settings = settings(algorithm, 0);
-    settings.warmup = Some((Duration::from_millis(window), aggression, least));
+    settings.warmup = Some(Warmup::new(Duration::from_millis(window)).with_aggression(aggression).with_floor(least));
     let hosts = pair(Duration::from_millis(age_millis), now());
     let table = Table::new(hosts, settings, &mut Cursors::default(), now());
     let mut draws = draws(5);
@@ -71,7 +71,7 @@ fn weights_follow_the_formula() {
 fn turns_in_warm_up_are_envoys() {
     let turn = |age: u64, window: u64, aggression: f64, algorithm: Algorithm, busy: u32, picks: usize| -> String {
         let mut settings = settings(algorithm, 0);
-        settings.warmup = Some((Duration::from_secs(window), aggression, 0.1));
+        settings.warmup = Some(Warmup::new(Duration::from_secs(window)).with_aggression(aggression));
         let hosts = pair(Duration::from_secs(age), now());
         hosts[0].active.store(busy, std::sync::atomic::Ordering::Relaxed);
         let table = Table::new(hosts, settings, &mut Cursors::default(), now());
@@ -92,7 +92,7 @@ fn turns_in_warm_up_are_envoys() {
 #[test]
 fn a_table_follows_the_time() {
     let mut settings = settings(Algorithm::RoundRobin, 0);
-    settings.warmup = Some((Duration::from_secs(10), 1.0, 0.1));
+    settings.warmup = Some(Warmup::new(Duration::from_secs(10)));
     let table = Table::new(pair(Duration::ZERO, now()), settings, &mut Cursors::default(), now());
     let mut young = Vec::new();
     for second in 0..20 {
@@ -110,7 +110,7 @@ fn a_table_follows_the_time() {
 #[test]
 fn only_healthy_hosts_warm_up() {
     let mut settings = settings(Algorithm::RoundRobin, 3);
-    settings.warmup = Some((Duration::from_secs(10), 1.0, 0.1));
+    settings.warmup = Some(Warmup::new(Duration::from_secs(10)));
     let mut hosts = hosts(&[1, 1, 1]);
     hosts[2].since = now();
     hosts[2].healthy = false;
