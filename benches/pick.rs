@@ -163,7 +163,7 @@ fn request(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let endpoint = upstream.pick(None, &[], false, false, Timestamp::ZERO, &mut draws).expect("one");
-                let admission = upstream.admit(&endpoint);
+                let admission = upstream.admit(&endpoint, http::Version::HTTP_11, Timestamp::ZERO);
                 black_box(upstream.record(&endpoint, Outcome::Status(200), Timestamp::ZERO));
                 admission
             });

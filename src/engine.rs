@@ -5,19 +5,25 @@
 //! endpoints by their names, and stay. A destination that the new policy no longer has loses its state once the last
 //! request that uses it is over.
 //!
-//! The policy stands behind std's `RwLock`, not behind a lock-free swap: a request holds the lock only to clone an `Arc`,
-//! and a reload only to exchange one, so the core needs no dependency for it.
+//! The policy stands behind an [`ArcSwap`]: taking it is wait-free, however many requests begin at once, and a reload waits
+//! for nobody.
 
+use crate::compile::Report;
 use crate::entropy::Draws;
 use crate::exchange::{Exchange, Side, Summary};
 use crate::head::{Request, RequestHead};
+use crate::limit::{Exceeded, Permit};
+use crate::mesh::{Mesh, Viewpoint};
 use crate::outlier;
 use crate::policy::{ConnectionVerdict, Flags, Policy};
+use crate::resource::{Problem, Resources};
 use crate::time::Timestamp;
 use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
+use arc_swap::ArcSwap;
+use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
@@ -28,18 +34,21 @@ pub struct Engine {
 
 pub(crate) struct Shared {
     /// Policy and the state of its destinations change together: a request sees both of one reload.
-    current: RwLock<Snapshot>,
+    current: ArcSwap<Snapshot>,
     /// One reload at a time.
     reloading: Mutex<()>,
     upstreams: Upstreams,
     pub(crate) settings: Settings,
     observers: Vec<Arc<dyn Observer>>,
-    /// What the layers' clock showed at [`Timestamp::ZERO`].
+    /// What the layers' clock showed at [`Timestamp::ZERO`], and how it is read.
     #[cfg(feature = "tower")]
-    origin: std::sync::OnceLock<std::time::Instant>,
+    clock: std::sync::OnceLock<LayersClock>,
     /// The latest time that was seen: what a reload counts from.
     latest: AtomicU64,
 }
+
+#[cfg(feature = "tower")]
+type LayersClock = (std::time::Instant, fn() -> std::time::Instant);
 
 /// What is the same for every request.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +110,14 @@ pub enum Event<'a> {
     Limited {
         /// The destination's name.
         cluster: &'a str,
+        /// Which limit, and how far it goes.
+        exceeded: Exceeded,
+    },
+    /// An attempt is over: it got a response's head, it failed, or its time ran out. The last of
+    /// [`Summary::tries`] says which.
+    Attempted {
+        /// What is known so far.
+        summary: &'a Summary,
     },
     /// An endpoint was ejected, was not ejected because too many are, or returned.
     Outlier {
@@ -111,6 +128,11 @@ pub enum Event<'a> {
     },
     /// The policy was exchanged.
     Reloaded,
+    /// Another policy was not right; the one in force stays.
+    ReloadRefused {
+        /// Why.
+        error: &'a (dyn StdError + 'static),
+    },
     /// A request is over.
     Finished {
         /// What became of it.
@@ -187,13 +209,13 @@ impl EngineBuilder {
         let (by_name, _) = upstreams.prepare(&policy, self.start);
         upstreams.publish(Arc::clone(&by_name));
         let shared = Shared {
-            current: RwLock::new(Snapshot { policy: Arc::new(policy), upstreams: by_name }),
+            current: ArcSwap::from_pointee(Snapshot { policy: Arc::new(policy), upstreams: by_name }),
             reloading: Mutex::new(()),
             upstreams,
             settings: self.settings,
             observers: self.observers,
             #[cfg(feature = "tower")]
-            origin: std::sync::OnceLock::new(),
+            clock: std::sync::OnceLock::new(),
             latest: AtomicU64::new(self.start.as_nanos()),
         };
         Engine { shared: Arc::new(shared) }
@@ -218,7 +240,17 @@ impl Engine {
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Snapshot::clone(&self.shared.current.load())
+    }
+
+    /// What time it is, as far as that is known here: by the layers' clock, or else the latest time that was told.
+    fn now(&self) -> Timestamp {
+        let latest = Timestamp::from_nanos(self.shared.latest.load(Ordering::Relaxed));
+        #[cfg(feature = "tower")]
+        if let Some((origin, read)) = self.shared.clock.get() {
+            return latest.max(Timestamp::ZERO + read().saturating_duration_since(*origin));
+        }
+        latest
     }
 
     /// The policy in force.
@@ -227,14 +259,71 @@ impl Engine {
     }
 
     /// Exchanges the policy. Requests under way keep theirs; ejections, counts and warm-up stay.
+    ///
+    /// It happens now: by the clock of the layers, or, without layers, at the latest time that a request told. Who keeps
+    /// time of their own says it with [`Engine::reload_at`], or an endpoint that is new warms up from an earlier time.
     pub fn reload(&self, policy: Policy) {
-        let now = Timestamp::from_nanos(self.shared.latest.load(Ordering::Relaxed));
-        let _one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (upstreams, _) = self.shared.upstreams.prepare(&policy, now);
+        self.reload_at(policy, self.now());
+    }
+
+    /// Exchanges the policy at this time.
+    pub fn reload_at(&self, policy: Policy, now: Timestamp) {
+        self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        let one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let (upstreams, events) = self.shared.upstreams.prepare(&policy, now);
         self.shared.upstreams.publish(Arc::clone(&upstreams));
-        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) =
-            Snapshot { policy: Arc::new(policy), upstreams };
+        self.shared.current.store(Arc::new(Snapshot { policy: Arc::new(policy), upstreams }));
+        drop(one);
         self.shared.observe(|| Event::Reloaded);
+        for (upstream, event) in &events {
+            self.shared.observe_outliers(upstream, std::slice::from_ref(event));
+        }
+    }
+
+    /// Compiles resources and exchanges the policy for what comes of them, if every one of them is right. What the report
+    /// says of rules that are not in the policy is no reason to refuse it.
+    ///
+    /// # Errors
+    /// A resource has an error in it. Nothing changes then: the last good policy stays.
+    ///
+    /// ```
+    /// # #[cfg(feature = "yaml")] {
+    /// use pointsman::mesh::{Mesh, Viewpoint};
+    /// use pointsman::policy::Policy;
+    /// use pointsman::{Engine, Resources};
+    ///
+    /// let (mesh, viewpoint) = (Mesh::new([]), Viewpoint::namespace("default"));
+    /// let engine = Engine::new(Policy::compile(&Resources::default(), &mesh, &viewpoint).policy);
+    /// let slip = Resources::from_yaml("
+    /// apiVersion: networking.istio.io/v1
+    /// kind: VirtualService
+    /// metadata: {name: a, namespace: default}
+    /// spec: {hosts: 3}
+    /// ").unwrap();
+    /// let refused = engine.reload_resources(&slip, &mesh, &viewpoint).unwrap_err();
+    /// assert!(refused.to_string().contains("spec.hosts"), "{refused}");
+    /// # }
+    /// ```
+    pub fn reload_resources(
+        &self,
+        resources: &Resources,
+        mesh: &Mesh,
+        viewpoint: &Viewpoint,
+    ) -> Result<Report, ReloadError> {
+        let problems: Vec<Problem> = resources.errors().cloned().collect();
+        if !problems.is_empty() {
+            let error = ReloadError { problems };
+            self.refuse_reload(&error);
+            return Err(error);
+        }
+        let compiled = Policy::compile(resources, mesh, viewpoint);
+        self.reload(compiled.policy);
+        Ok(compiled.report)
+    }
+
+    /// Tells observers that another policy was not right.
+    pub(crate) fn refuse_reload(&self, error: &(dyn StdError + 'static)) {
+        self.shared.observe(|| Event::ReloadRefused { error });
     }
 
     /// Begins a request's life.
@@ -266,10 +355,10 @@ impl Engine {
         Some(Exchange::new(Arc::clone(&self.shared), snapshot, head, Side::Server(host), now, draws))
     }
 
-    /// Where std's clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.
+    /// Where the layers' clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.
     #[cfg(feature = "tower")]
-    pub(crate) fn origin(&self, now: impl FnOnce() -> std::time::Instant) -> std::time::Instant {
-        *self.shared.origin.get_or_init(now)
+    pub(crate) fn origin(&self, read: fn() -> std::time::Instant) -> std::time::Instant {
+        self.shared.clock.get_or_init(|| (read(), read)).0
     }
 
     /// The state of destinations.
@@ -279,10 +368,11 @@ impl Engine {
 
     /// Every endpoint of every destination, for people.
     pub fn endpoints(&self) -> Vec<EndpointView> {
-        self.shared.upstreams.endpoints()
+        self.shared.upstreams.endpoints(self.now())
     }
 
-    /// Routes a connection that is not HTTP: the destination, an endpoint, and flags if there is none.
+    /// Routes a connection that is not HTTP: the destination, an endpoint, and flags if there is none. It counts among the
+    /// destination's connections as long as what comes back is held.
     pub fn connect(
         &self,
         connection: &crate::policy::Connection<'_>,
@@ -301,13 +391,25 @@ impl Engine {
             }
             ConnectionVerdict::Forward { destination, .. } => {
                 result.cluster = policy.target_name(&destination.target);
-                let upstream = upstreams.get(&result.cluster);
-                result.endpoint = upstream.and_then(|one| one.pick(None, &[], false, false, now, draws));
-                result.flags = match (upstream, &result.endpoint) {
-                    (None, _) => Flags::NC,
-                    (Some(_), None) => Flags::UH,
-                    _ => Flags::default(),
+                let Some(upstream) = upstreams.get(&result.cluster) else {
+                    result.flags = Flags::NC;
+                    return result;
                 };
+                // Before an endpoint is picked, as Envoy does.
+                match upstream.admit_connection() {
+                    Ok(permit) => result.permit = Some(permit),
+                    Err(exceeded) => {
+                        self.shared.observe(|| Event::Limited { cluster: upstream.name(), exceeded });
+                        (result.flags, result.closed) = (Flags::UO, true);
+                        return result;
+                    }
+                }
+                let events = upstream.sweep(now);
+                self.shared.observe_outliers(upstream, &events);
+                result.endpoint = upstream.pick(None, &[], false, false, now, draws);
+                if result.endpoint.is_none() {
+                    result.flags = Flags::UH;
+                }
             }
         }
         result
@@ -315,7 +417,7 @@ impl Engine {
 }
 
 /// Where a connection goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Connect {
     /// The destination's name; empty where there is none.
@@ -324,10 +426,42 @@ pub struct Connect {
     pub endpoint: Option<Arc<crate::upstream::EndpointState>>,
     /// Envoy's flags.
     pub flags: Flags,
-    /// Is it closed without an answer because no rule takes it?
+    /// Is it closed without an answer: because no rule takes it, or because there are too many?
     pub closed: bool,
     /// Does nothing listen on the port?
     pub no_listener: bool,
+    /// Its place among the destination's connections: hold it until the connection is over.
+    pub permit: Option<Permit>,
+}
+
+/// Why resources were not taken: each of their errors.
+#[derive(Clone, Debug)]
+pub struct ReloadError {
+    problems: Vec<Problem>,
+}
+
+impl ReloadError {
+    /// The errors, at least one.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{problem}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for ReloadError {}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Engine {

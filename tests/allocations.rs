@@ -169,7 +169,7 @@ fn a_pick_allocates_nothing() {
                 let endpoint = upstream.pick(Some(step << 50), &[], false, false, now, &mut draws).unwrap();
                 let tried = [endpoint];
                 let other = upstream.pick(None, &tried, true, false, now, &mut draws).unwrap();
-                let admission = upstream.admit(&other);
+                let admission = upstream.admit(&other, http::Version::HTTP_11, now);
                 assert!(matches!(admission, Admission::Admitted(_)));
                 upstream.record(&other, Outcome::Connected, now);
                 upstream.record(&other, Outcome::Status(200), now);

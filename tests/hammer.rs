@@ -129,10 +129,10 @@ fn bare(engine: &Engine, clock: &AtomicU64, draws: &mut Seeded) {
     let now = Timestamp::from_nanos(clock.fetch_add(10_000, Ordering::Relaxed));
     let Some(upstream) = engine.upstreams().get(NAME) else { return };
     let Some(endpoint) = upstream.pick(Some(draws.0), &[], false, false, now, draws) else { return };
-    let retry = upstream.admit_retry();
-    let permit = match upstream.admit(&endpoint) {
+    let retry = upstream.admit_retry(now);
+    let permit = match upstream.admit(&endpoint, http::Version::HTTP_11, now) {
         Admission::Admitted(permit) => Some(permit),
-        Admission::Queued(ticket) => match ticket.try_admit() {
+        Admission::Queued(ticket) => match ticket.try_admit(now) {
             Ok(Admission::Admitted(permit)) => Some(permit),
             _ => None,
         },
@@ -187,7 +187,7 @@ fn nothing_is_left_when_all_is_over() {
     upstream.sweep(now);
     assert!(engine.endpoints().iter().all(|endpoint| endpoint.ejected.is_none()));
     let endpoint = upstream.pick(None, &[], false, false, now, &mut Seeded(1)).unwrap();
-    let held: Vec<_> = (0..4).map(|_| upstream.admit(&endpoint)).collect();
+    let held: Vec<_> = (0..4).map(|_| upstream.admit(&endpoint, http::Version::HTTP_11, now)).collect();
     let kinds = held.iter().map(|admission| match admission {
         Admission::Admitted(_) => 'a',
         Admission::Queued(_) => 'q',

@@ -72,6 +72,7 @@ impl Exchange {
         if let Some(last) = self.summary.tries.last_mut() {
             last.ended = Some(now);
             write(last);
+            self.shared.observe(|| Event::Attempted { summary: &self.summary });
         }
     }
 
@@ -120,15 +121,16 @@ impl Exchange {
             return false;
         }
         retries.take();
-        let permit = self.upstream.as_ref().and_then(|upstream| upstream.admit_retry());
-        if permit.is_none() && self.upstream.is_some() {
-            self.summary.flags |= Flags::UO;
-            self.summary.retry_refused = Some("too many retries are under way");
-            self.shared.observe(|| Event::Limited { cluster: &self.summary.cluster });
-            return false;
+        match self.upstream.as_ref().map(|upstream| upstream.admit_retry(now)).transpose() {
+            Ok(permit) => self.retry_permit = permit,
+            Err(exceeded) => {
+                self.summary.flags |= Flags::UO;
+                self.summary.retry_refused = Some("too many retries are under way");
+                self.over(exceeded);
+                return false;
+            }
         }
         let wait = if ended.is_too_early() { Duration::ZERO } else { retries.backoff(draws) };
-        self.retry_permit = permit;
         self.retried = true;
         self.shared.observe(|| Event::Retry { summary: &self.summary, wait });
         self.phase = Phase::Backoff(now + wait);

@@ -295,7 +295,7 @@ impl Exchange {
                         self.time_out();
                         continue;
                     }
-                    match ticket.try_admit() {
+                    match ticket.try_admit(now) {
                         Ok(admission) => self.admitted(admission, endpoint, now, draws),
                         Err(ticket) => {
                             self.phase = Phase::Queued(ticket, endpoint);

@@ -6,6 +6,7 @@ use super::step::{Attempt, Mirror, Step};
 use super::summary::{Code, Try};
 use crate::engine::Event;
 use crate::entropy::Draws;
+use crate::limit::Exceeded;
 use crate::policy::{AbortStatus, Action, Flags, Forward, Route, Target};
 use crate::time::Timestamp;
 use crate::transform::cors::{self, CorsVerdict};
@@ -141,7 +142,7 @@ impl Exchange {
             match &self.upstream {
                 Some(upstream) => {
                     let endpoint = Arc::clone(upstream.local());
-                    let admission = upstream.admit(&endpoint);
+                    let admission = upstream.admit(&endpoint, self.head.version, now);
                     self.admitted(admission, endpoint, now, draws);
                 }
                 None => self.phase = Phase::Sending(RequestPermit::untracked(EndpointState::local())),
@@ -154,7 +155,7 @@ impl Exchange {
                     let endpoint = EndpointState::passthrough(address);
                     match &self.upstream {
                         Some(upstream) => {
-                            let admission = upstream.admit(&endpoint);
+                            let admission = upstream.admit(&endpoint, self.head.version, now);
                             self.admitted(admission, endpoint, now, draws);
                         }
                         None => self.phase = Phase::Sending(RequestPermit::untracked(endpoint)),
@@ -180,7 +181,7 @@ impl Exchange {
             return self.no_healthy_upstream();
         };
         self.cookies.extend(hashed.cookies);
-        let admission = upstream.admit(&endpoint);
+        let admission = upstream.admit(&endpoint, self.head.version, now);
         self.admitted(admission, endpoint, now, draws);
     }
 
@@ -209,14 +210,20 @@ impl Exchange {
                 self.prepare_mirrors(now, draws);
                 self.phase = Phase::Queued(ticket, endpoint);
             }
-            Admission::Overflow => {
-                self.shared.observe(|| Event::Limited { cluster: &self.summary.cluster });
+            Admission::Overflow(exceeded) => {
+                self.over(exceeded);
                 let body = self.reset_body("overflow");
                 let reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes())
                     .with_header(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
                 self.answer_forward(reply, Flags::UO, Code::Overflow);
             }
         }
+    }
+
+    /// A limit refused the request, or a retry.
+    pub(super) fn over(&mut self, exceeded: Exceeded) {
+        self.summary.exceeded = Some(exceeded);
+        self.shared.observe(|| Event::Limited { cluster: &self.summary.cluster, exceeded });
     }
 
     pub(super) fn reset_body(&self, reason: &str) -> String {
@@ -242,7 +249,7 @@ impl Exchange {
                 None
             };
             let Some(endpoint) = upstream.pick(hashed, &[], false, false, now, draws) else { continue };
-            let Admission::Admitted(permit) = upstream.admit(&endpoint) else { continue };
+            let Admission::Admitted(permit) = upstream.admit(&endpoint, self.head.version, now) else { continue };
             let mut head = self.head.clone();
             head.headers.insert("x-envoy-internal", HeaderValue::from_static("true"));
             if let Some(local) = head.local
@@ -257,6 +264,7 @@ impl Exchange {
                 endpoint,
                 head,
                 timeout: self.timeout,
+                shared: Arc::clone(&self.shared),
                 upstream,
                 _permit: permit,
             });

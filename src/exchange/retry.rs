@@ -133,7 +133,11 @@ fn words_without_response(ended: Ended<'_>, sent_before: bool) -> RetryOn {
 
 /// `grpc-status` in a response's head.
 pub(crate) fn grpc_status(response: &ResponseHead) -> Option<u64> {
-    response.headers.get(GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
+    grpc_status_of(&response.headers)
+}
+
+pub(super) fn grpc_status_of(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn of_grpc(status: u64) -> RetryOn {

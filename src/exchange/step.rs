@@ -1,12 +1,14 @@
 //! What an exchange asks for, and what it is told.
 
 use super::summary::Code;
+use crate::engine::Shared;
 use crate::head::{RequestHead, ResponseHead};
 use crate::outlier::Outcome;
 use crate::policy::{Destination, Flags};
 use crate::time::Timestamp;
-use crate::transform::LocalReply;
+use crate::transform::{LocalReply, respond};
 use crate::upstream::{EndpointState, RequestPermit, Upstream};
+use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ pub struct Mirror {
     pub head: RequestHead,
     /// How long it may take.
     pub timeout: Option<Duration>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) _permit: RequestPermit,
 }
@@ -74,9 +77,18 @@ impl Mirror {
         self.upstream.destination()
     }
 
+    /// What an answer with this head counts as.
+    pub fn outcome(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
+        match super::retry::grpc_status_of(headers).filter(|_| self.head.is_grpc()) {
+            Some(grpc) => Outcome::Grpc(respond::http_status_of(grpc)),
+            None => Outcome::Status(status.as_u16()),
+        }
+    }
+
     /// Says what came of it. Without this nothing is counted.
     pub fn finish(self, outcome: Outcome, now: Timestamp) {
-        self.upstream.record(&self.endpoint, outcome, now);
+        let events = self.upstream.record(&self.endpoint, outcome, now);
+        self.shared.observe_outliers(&self.upstream, &events);
     }
 }
 

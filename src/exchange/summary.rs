@@ -1,6 +1,7 @@
 //! What became of a request, for logs and for the curious.
 
 use super::step::Failure;
+use crate::limit::Exceeded;
 use crate::policy::Flags;
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -114,6 +115,8 @@ pub struct Summary {
     pub ended: Option<Timestamp>,
     /// Why no (further) retry was made, where one was asked for.
     pub retry_refused: Option<&'static str>,
+    /// The limit that refused the request or its last retry.
+    pub exceeded: Option<Exceeded>,
 }
 
 /// One attempt, and what came of it.

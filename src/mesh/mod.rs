@@ -345,6 +345,12 @@ impl Endpoint {
         self.weight = weight;
         self
     }
+
+    /// The same endpoint of this health.
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
 }
 
 /// What the platform says of an endpoint.

@@ -6,6 +6,10 @@
 //! ejection lasts `base × n`, at most `max`, where `n` grows with each ejection and shrinks with each quiet interval. Every
 //! `interval` the ejected are reviewed, so real times round up to that.
 //!
+//! A refused ejection is told as well, with the arithmetic. What is under way at a host that is ejected goes on, and still
+//! counts: only picks leave it out. A host that is ejected already is not ejected again, and what fails there meanwhile is
+//! forgotten when it returns.
+//!
 //! Time is an argument. What has to happen at an interval's end happens at the next call with a later time.
 //!
 //! Cost: a success takes no lock; it reads which statuses are successes, and clears counters that are not clear. A failure
@@ -14,6 +18,7 @@
 use crate::time::Timestamp;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -101,18 +106,49 @@ pub enum Event {
         /// Until when at least (it returns at the interval's end after that).
         until: Timestamp,
     },
-    /// It should have been ejected, but too many are out.
+    /// It should have been ejected, but then too many would be out.
     Refused {
         /// Its key.
         host: Arc<str>,
-        /// Why.
+        /// Why it should have been.
         reason: Reason,
+        /// Why it was not.
+        cap: Cap,
     },
     /// It is back.
     Returned {
         /// Its key.
         host: Arc<str>,
     },
+}
+
+/// Why a host was not ejected. Printed as `1 of 3 is out, 2 would be 66 %, at most 50 % may be`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Cap {
+    /// So many hosts are out.
+    pub out: usize,
+    /// Of so many, over all priorities, whatever their health.
+    pub hosts: usize,
+    /// At most so many percent may be (`maxEjectionPercent`).
+    pub percent: u32,
+}
+
+impl Cap {
+    /// Would one more be within the cap?
+    fn allows_one_more(self) -> bool {
+        100 * (self.out as u64 + 1) <= u64::from(self.percent) * self.hosts as u64
+    }
+}
+
+impl fmt::Display for Cap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cap { out, hosts, percent } = *self;
+        let share = (100 * (out + 1)).checked_div(hosts).unwrap_or(0);
+        let is = if out == 1 { "is" } else { "are" };
+        write!(f, "{out} of {hosts} {is} out, {} would be {share} %, at most {percent} % may be", out + 1)
+    }
 }
 
 /// One host's counters. Cheap to share; counting takes no lock.
@@ -166,12 +202,12 @@ impl HostRecord {
         self.ejected.load(Ordering::Acquire)
     }
 
-    /// As if it were new.
-    pub(crate) fn forget(&self) {
+    /// As if it were new. Was it out?
+    pub(crate) fn forget(&self) -> bool {
         let mut ejection = lock(&self.ejection);
         self.reset();
         *ejection = Ejection::default();
-        self.ejected.store(false, Ordering::Release);
+        self.ejected.swap(false, Ordering::AcqRel)
     }
 
     fn reset(&self) {
@@ -420,9 +456,9 @@ impl Inner {
             return None;
         }
         let key = Arc::clone(&host.key);
-        let allowed = u64::from(self.settings.max_ejection_percent) * self.hosts.len() as u64;
-        if 100 * (self.ejected as u64 + 1) > allowed {
-            return Some(Event::Refused { host: key, reason });
+        let cap = Cap { out: self.ejected, hosts: self.hosts.len(), percent: self.settings.max_ejection_percent };
+        if !cap.allows_one_more() {
+            return Some(Event::Refused { host: key, reason, cap });
         }
         let mut ejection = lock(&host.ejection);
         let longest = self.settings.max_ejection_time + self.settings.base_ejection_time;

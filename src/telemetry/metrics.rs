@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | `pointsman_requests_total` | counter | `cluster`, `status` (`2xx`, …, `none`), `code` |
 //! | `pointsman_request_duration_seconds` | histogram | `cluster` |
-//! | `pointsman_attempts_total`, `pointsman_retries_total`, `pointsman_mirrored_total`, `pointsman_limited_total` | counter | `cluster` |
+//! | `pointsman_attempts_total`, `pointsman_retries_total`, `pointsman_mirrored_total` | counter | `cluster` |
+//! | `pointsman_limited_total` | counter | `cluster`, `limit` (`connectionPool.http.http2MaxRequests`, …) |
 //! | `pointsman_ejections_total`, `pointsman_ejections_refused_total` | counter | `cluster`, `reason` |
 //! | `pointsman_returns_total` | counter | `cluster` |
-//! | `pointsman_reloads_total` | counter | |
+//! | `pointsman_reloads_total`, `pointsman_reloads_refused_total` | counter | |
 //!
 //! Labels come from the policy, never from a request, and of clusters only so many are told apart: those after them are
 //! `other`. A request without a destination has the cluster `none`.
@@ -96,8 +97,9 @@ impl Observer for Metrics {
             Event::Mirrored { cluster, .. } => {
                 counter!("pointsman_mirrored_total", "cluster" => self.cluster(cluster)).increment(1);
             }
-            Event::Limited { cluster } => {
-                counter!("pointsman_limited_total", "cluster" => self.cluster(cluster)).increment(1);
+            Event::Limited { cluster, exceeded } => {
+                let (cluster, limit) = (self.cluster(cluster), exceeded.limit.as_str());
+                counter!("pointsman_limited_total", "cluster" => cluster, "limit" => limit).increment(1);
             }
             Event::Outlier { cluster, event } => {
                 let cluster = self.cluster(cluster);
@@ -117,8 +119,9 @@ impl Observer for Metrics {
                 }
             }
             Event::Reloaded => counter!("pointsman_reloads_total").increment(1),
+            Event::ReloadRefused { .. } => counter!("pointsman_reloads_refused_total").increment(1),
             Event::Finished { summary } => self.finished(summary),
-            Event::Decided { .. } => {}
+            Event::Decided { .. } | Event::Attempted { .. } => {}
         }
     }
 }

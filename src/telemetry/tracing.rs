@@ -6,8 +6,8 @@ use tracing::{debug, info, warn};
 
 /// Tells `tracing` what an engine does: `Engine::builder().observer(Tracing)`.
 ///
-/// Requests are told at `DEBUG` (decided, attempt, retry, finished), what is over a limit and who is ejected at `WARN`, who
-/// returns and a reload at `INFO`. Inside the layers the events stand in the request's span.
+/// Requests are told at `DEBUG` (decided, attempt, attempted, retry, mirrored, finished); what is over a limit, who is
+/// ejected, who is not and why, and a refused reload at `WARN`; who returns and a reload at `INFO`. Inside the layers the events stand in the request's span.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracing;
 
@@ -25,20 +25,29 @@ impl Observer for Tracing {
                 debug!(target: "pointsman", cluster = &*summary.cluster, attempt = summary.attempts, ?wait, "retry");
             }
             Event::Mirrored { cluster, .. } => debug!(target: "pointsman", cluster, "mirrored"),
-            Event::Limited { cluster } => warn!(target: "pointsman", cluster, "over a limit"),
+            Event::Attempted { summary } => {
+                if let Some(last) = summary.tries.last() {
+                    let (endpoint, failure) = (&*last.endpoint, last.failure.map(tracing::field::debug));
+                    debug!(target: "pointsman", endpoint, status = last.status, failure, timed_out = last.timed_out, "attempted");
+                }
+            }
+            Event::Limited { cluster, exceeded } => warn!(target: "pointsman", cluster, %exceeded, "over a limit"),
             Event::Outlier { cluster, event } => match event {
                 outlier::Event::Ejected { host, reason, .. } => {
                     warn!(target: "pointsman", cluster, endpoint = &**host, reason = reason.as_str(), "ejected");
                 }
-                outlier::Event::Refused { host, reason } => {
+                outlier::Event::Refused { host, reason, cap } => {
                     let reason = reason.as_str();
-                    warn!(target: "pointsman", cluster, endpoint = &**host, reason, "not ejected: too many are out");
+                    warn!(target: "pointsman", cluster, endpoint = &**host, reason, %cap, "not ejected");
                 }
                 outlier::Event::Returned { host } => {
                     info!(target: "pointsman", cluster, endpoint = &**host, "returned");
                 }
             },
             Event::Reloaded => info!(target: "pointsman", "policy reloaded"),
+            Event::ReloadRefused { error } => {
+                warn!(target: "pointsman", error = %error, "policy refused, the last good one stays");
+            }
             Event::Finished { summary } => {
                 let (status, flags) = (summary.status, summary.flags);
                 debug!(target: "pointsman", status, %flags, code = summary.code.as_str(), "finished");

@@ -1,6 +1,7 @@
 //! Random histories of a destination, beside plain numbers.
 
 use crate::upstream;
+use http::Version;
 use pointsman::limit::Permit;
 use pointsman::time::Timestamp;
 use pointsman::upstream::{Admission, RequestPermit, Ticket};
@@ -56,7 +57,7 @@ proptest! {
                     let is_first = !waiting.iter().any(|(_, key)| **key == **endpoint.key());
                     let room = connections.is_none_or(|limit| (under_way.len() as u32) < limit) || at_endpoint == 0;
                     let admissible = connections.is_none() || (is_first && room);
-                    match upstream.admit(&endpoint) {
+                    match upstream.admit(&endpoint, Version::HTTP_11, Timestamp::ZERO) {
                         Admission::Admitted(permit) => {
                             prop_assert!(admissible);
                             prop_assert!(requests.is_none_or(|limit| (under_way.len() as u32) < limit));
@@ -80,7 +81,7 @@ proptest! {
                     let is_first = !waiting[..which].iter().any(|(_, other)| *other == key);
                     let at_endpoint = under_way.iter().filter(|permit| **permit.endpoint().key() == *key).count();
                     let room = connections.is_none_or(|limit| (under_way.len() as u32) < limit) || at_endpoint == 0;
-                    match ticket.try_admit() {
+                    match ticket.try_admit(Timestamp::ZERO) {
                         Ok(Admission::Admitted(permit)) => {
                             prop_assert!(is_first && room);
                             under_way.push(permit);
@@ -94,7 +95,7 @@ proptest! {
                 }
                 Act::GiveUp(which) if !waiting.is_empty() => drop(waiting.remove(which % waiting.len())),
                 Act::Retry => {
-                    let permit = upstream.admit_retry();
+                    let permit = upstream.admit_retry(Timestamp::ZERO).ok();
                     prop_assert_eq!(permit.is_some(), retries.is_none_or(|limit| (retrying.len() as u32) < limit));
                     retrying.extend(permit);
                 }
@@ -106,7 +107,7 @@ proptest! {
             prop_assert_eq!(usage.connections as usize, under_way.len());
             prop_assert_eq!(usage.pending as usize, waiting.len());
             prop_assert_eq!(usage.retries as usize, retrying.len());
-            for endpoint in upstream.endpoints() {
+            for endpoint in upstream.endpoints(Timestamp::ZERO) {
                 let here = under_way.iter().filter(|permit| **permit.endpoint().key() == *endpoint.endpoint).count();
                 prop_assert_eq!(endpoint.active as usize, here);
             }

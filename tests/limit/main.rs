@@ -3,6 +3,7 @@
 
 mod admission;
 mod history;
+mod window;
 
 use pointsman::Resources;
 use pointsman::limit::{Counter, Permit, retry_budget};
@@ -17,12 +18,17 @@ pub(crate) const NAME: &str = "outbound|80||a.default.svc.cluster.local";
 
 /// The policy of a service of so many endpoints under this traffic policy.
 pub(crate) fn policy(traffic_policy: &str, endpoints: usize) -> Policy {
+    policy_of(Protocol::Http, traffic_policy, endpoints)
+}
+
+/// The same for a service whose port speaks this protocol.
+pub(crate) fn policy_of(protocol: Protocol, traffic_policy: &str, endpoints: usize) -> Policy {
     let rule = format!(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a, namespace: default}}\n\
          spec: {{host: a, trafficPolicy: {{{traffic_policy}}}}}\n"
     );
     let resources = Resources::from_yaml(&rule).expect("the rule reads");
-    let service = Service::new("a.default.svc.cluster.local", "default").with_port(80, "http", Protocol::Http);
+    let service = Service::new("a.default.svc.cluster.local", "default").with_port(80, "port", protocol);
     let service = (0..endpoints)
         .fold(service, |service, index| service.with_endpoint(Endpoint::new(format!("10.0.0.{}", index + 1), 80)));
     let compiled = Policy::compile(&resources, &Mesh::new([service]), &Viewpoint::namespace("default"));

@@ -125,7 +125,7 @@ fn seen(events: Vec<Event>) -> Vec<Seen> {
     for event in events {
         seen.push(match event {
             Event::Ejected { host, reason, .. } => (index(&host), Some(reason), true),
-            Event::Refused { host, reason } => (index(&host), Some(reason), false),
+            Event::Refused { host, reason, .. } => (index(&host), Some(reason), false),
             Event::Returned { host } => (index(&host), None, true),
             other => unreachable!("{other:?}"),
         });
