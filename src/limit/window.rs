@@ -24,7 +24,7 @@ pub struct Window {
 /// The number of the slot of a time, from 1, so that an empty slot is never the current one.
 fn number(now: Timestamp, window: Duration) -> u64 {
     let slot = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX) / SLOTS;
-    now.as_nanos() / slot.max(1) + 1
+    (now.as_nanos() / slot.max(1)).saturating_add(1)
 }
 
 impl Window {
