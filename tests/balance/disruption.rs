@@ -139,3 +139,21 @@ proptest! {
         prop_assert_eq!(table.slots().iter().map(|host| Some(*host)).collect::<Vec<_>>(), slots);
     }
 }
+
+/// Sizes that are no prime, or too large, end in a table as well: no walk goes on for ever, no memory is asked for in vain.
+#[test]
+fn every_size_ends_in_a_table() {
+    for hosts in 1..6 {
+        for size in (0..100).chain([65_536]) {
+            for port in [80, 81] {
+                let keys: Vec<(String, f64)> =
+                    (0..hosts).map(|host| (format!("10.1.{host}.{port}:{port}"), 1.0 / f64::from(hosts))).collect();
+                let table = Maglev::new(&keys, size);
+                assert_eq!(table.slots().len() as u64, if size < 2 { 0 } else { size });
+                assert!(table.slots().iter().all(|slot| *slot < hosts as u32), "{hosts} hosts, {size} slots");
+                assert_eq!(table.pick(u64::MAX, 0).is_some(), size >= 2);
+            }
+        }
+    }
+    assert_eq!(Maglev::new(&[("a", 1.0)], u64::MAX).slots().len(), 5_000_011);
+}
