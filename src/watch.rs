@@ -2,7 +2,8 @@
 //!
 //! [`Watch::start`] reads policy files and folders and a mesh file, gives them to an engine, and keeps an eye on them. A
 //! change is applied within a second; several changes close together are applied once. Kubernetes replaces a mounted
-//! `ConfigMap` by turning a symbolic link in its folder, which counts as a change as well.
+//! `ConfigMap` by turning a symbolic link in its folder; every link on the way to a source, wherever it is, is watched as
+//! well, and followed when it turns.
 //!
 //! What is not right as a whole is refused as a whole, so that a slip in an editor does not take routes away: the last good
 //! policy stays, and the watcher is told why. Requests under way keep the policy they began with; ejections and counts
@@ -26,17 +27,20 @@ use crate::mesh::{MeshFile, Viewpoint};
 use crate::policy::Policy;
 use crate::resource::{Loader, Problem, Resources};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long it must be quiet before files are read again.
+/// How long it must be quiet before files are read again: who writes a file in pieces is not read in between.
 const QUIET: Duration = Duration::from_millis(100);
 /// But not longer than this after the first change.
-const PATIENCE: usize = 5;
+const PATIENCE: Duration = Duration::from_millis(500);
+/// So many links are followed on the way to a file.
+const MOST_LINKS: usize = 40;
 
 /// Where policy and mesh are read from.
 #[derive(Clone, Debug)]
@@ -47,8 +51,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Files, and folders of which every `.yaml`, `.yml` and `.json` file is read (not those in folders below them, and
-    /// none whose name begins with a dot).
+    /// Files, and folders of which every `.yaml`, `.yml` and `.json` file is read (not those in folders below them, none
+    /// whose name begins with a dot, and not the mesh).
     pub fn new<P: Into<PathBuf>>(policies: impl IntoIterator<Item = P>) -> Self {
         Sources { policies: policies.into_iter().map(Into::into).collect(), mesh: None, viewpoint: None }
     }
@@ -83,7 +87,9 @@ impl Sources {
         };
         for path in &self.policies {
             if path.is_dir() {
-                for file in files_of(path)? {
+                // The mesh may lie among the policies.
+                let is_mesh = |file: &PathBuf| self.mesh.as_ref().is_some_and(|mesh| same_file(mesh, file));
+                for file in files_of(path)?.into_iter().filter(|file| !is_mesh(file)) {
                     texts.push((file.clone(), text(&file)?));
                 }
             } else {
@@ -125,16 +131,105 @@ impl Sources {
         Ok((compiled.policy, Loaded { report: compiled.report, warnings }))
     }
 
-    /// The folders in which a change may matter: those that are read, and those around files.
-    fn folders(&self) -> BTreeSet<PathBuf> {
-        let around = |path: &PathBuf| {
+    /// Where a change may matter, as things are now.
+    fn places(&self) -> Places {
+        let mut places = Places::default();
+        for path in self.policies.iter().chain(&self.mesh) {
+            places.follow(path);
             if path.is_dir() {
-                return path.clone();
+                // Everything in it; and where its files lead to.
+                places.folders.insert(path.clone(), Names::All);
+                files_of(path).unwrap_or_default().iter().for_each(|file| places.follow(file));
             }
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-        };
-        self.policies.iter().chain(&self.mesh).map(around).collect()
+        }
+        places
     }
+}
+
+/// Folders, and what matters in them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Places {
+    folders: BTreeMap<PathBuf, Names>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Names {
+    All,
+    These(BTreeSet<OsString>),
+}
+
+impl Places {
+    fn add(&mut self, path: &Path) {
+        let Some(name) = path.file_name() else { return };
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let names = self.folders.entry(folder.to_owned()).or_insert_with(|| Names::These(BTreeSet::new()));
+        if let Names::These(names) = names {
+            names.insert(name.to_owned());
+        }
+    }
+
+    /// The path itself, and every link on the way to what it stands for.
+    fn follow(&mut self, path: &Path) {
+        self.add(path);
+        let mut links = 0;
+        // What is still to be walked, its first component last.
+        let mut ahead: Vec<OsString> = components(path);
+        let mut at = PathBuf::new();
+        while let Some(next) = ahead.pop() {
+            at.push(&next);
+            let Ok(target) = std::fs::read_link(&at) else { continue };
+            links += 1;
+            if links > MOST_LINKS {
+                return;
+            }
+            self.add(&at);
+            at.pop();
+            ahead.extend(components(&target));
+        }
+        self.add(&at);
+    }
+
+    /// Does it matter that something happened at these paths? Of no path nobody knows.
+    fn concern(&self, paths: &[PathBuf]) -> bool {
+        let concerns = |path: &PathBuf| {
+            let names = path.parent().and_then(|parent| {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                self.folders.get(parent)
+            });
+            let inside = match (names, path.file_name()) {
+                (Some(Names::All), _) => true,
+                (Some(Names::These(names)), Some(name)) => names.contains(name),
+                _ => false,
+            };
+            inside || self.folders.contains_key(path)
+        };
+        paths.is_empty() || paths.iter().any(concerns)
+    }
+
+    /// Watches these folders; those that were watched before are looked up anew, since another folder may have their name
+    /// now.
+    fn watch(&self, watcher: &mut RecommendedWatcher, before: &Places) -> notify::Result<()> {
+        for folder in before.folders.keys() {
+            // One that is gone is no longer watched.
+            let _ = watcher.unwatch(folder);
+        }
+        // All of them, also if one cannot be.
+        let watched = self.folders.keys().map(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
+        watched.fold(Ok(()), |first, one| first.and(one))
+    }
+}
+
+/// A path's components, the first one last.
+fn components(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter(|component| *component != Component::CurDir)
+        .map(|one| one.as_os_str().to_owned())
+        .collect()
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The files of a folder, by name.
@@ -219,13 +314,12 @@ pub enum WatchError {
 /// Files that are watched, and the engine that they rule. Dropping it ends the watching; the engine goes on.
 pub struct Watch {
     engine: Engine,
-    _watcher: RecommendedWatcher,
     stop: Sender<Signal>,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Signal {
-    Changed,
+    Changed(Vec<PathBuf>),
     Stop,
 }
 
@@ -255,25 +349,31 @@ impl Watch {
         let (stop, signals) = channel();
         let changed = stop.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change. An error may hide one.
-            if event.is_ok_and(|event| event.kind.is_access()) {
-                return;
-            }
-            let _ = changed.send(Signal::Changed);
+            let paths = match event {
+                // Reading is no change.
+                Ok(event) if event.kind.is_access() => return,
+                Ok(event) => event.paths,
+                // An error may hide one.
+                Err(_) => Vec::new(),
+            };
+            let _ = changed.send(Signal::Changed(paths));
         })?;
         // Watched before it is read: a change in between is seen.
-        for folder in sources.folders() {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        }
+        let places = sources.places();
+        places.watch(&mut watcher, &Places::default())?;
         let mut texts = Vec::new();
         sources.read(&mut texts)?;
         let (policy, loaded) = sources.compile(&texts)?;
         let engine = builder.build(policy);
         told(Ok(&loaded));
-        let reloaded = engine.clone();
-        let body = move || keep_up(&sources, texts, &reloaded, &signals, &mut told);
+        let mut keeper = Keeper { sources, places, watcher, known: texts, engine: engine.clone(), signals };
+        let body = move || {
+            while keeper.wait() {
+                keeper.catch_up(&mut told);
+            }
+        };
         let thread = std::thread::Builder::new().name("pointsman-watch".into()).spawn(body)?;
-        Ok(Watch { engine, _watcher: watcher, stop, thread: Some(thread) })
+        Ok(Watch { engine, stop, thread: Some(thread) })
     }
 
     /// The engine.
@@ -283,34 +383,63 @@ impl Watch {
 }
 
 /// Reads again after every change, until it is told to stop.
-fn keep_up(
-    sources: &Sources,
-    mut known: Vec<(PathBuf, String)>,
-    engine: &Engine,
-    signals: &Receiver<Signal>,
-    told: &mut dyn FnMut(Result<&Loaded, &LoadFailure>),
-) {
-    while let Ok(Signal::Changed) = signals.recv() {
-        for _ in 0..PATIENCE {
-            match signals.recv_timeout(QUIET) {
-                Ok(Signal::Changed) => {}
-                Err(RecvTimeoutError::Timeout) => break,
-                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+struct Keeper {
+    sources: Sources,
+    places: Places,
+    watcher: RecommendedWatcher,
+    known: Vec<(PathBuf, String)>,
+    engine: Engine,
+    signals: Receiver<Signal>,
+}
+
+impl Keeper {
+    /// Waits for a change, and until it is quiet after it. False: it is to stop.
+    fn wait(&self) -> bool {
+        let first = loop {
+            match self.signals.recv() {
+                Ok(Signal::Changed(paths)) if self.places.concern(&paths) => break Instant::now(),
+                Ok(Signal::Changed(_)) => {}
+                Ok(Signal::Stop) | Err(_) => return false,
+            }
+        };
+        let mut quiet = first + QUIET;
+        loop {
+            let left = quiet.min(first + PATIENCE).saturating_duration_since(Instant::now());
+            match self.signals.recv_timeout(left) {
+                Ok(Signal::Changed(paths)) if self.places.concern(&paths) => quiet = Instant::now() + QUIET,
+                Ok(Signal::Changed(_)) if left.is_zero() => return true,
+                Ok(Signal::Changed(_)) => {}
+                Err(RecvTimeoutError::Timeout) => return true,
+                Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            }
+            if Instant::now() >= first + PATIENCE {
+                return true;
             }
         }
+    }
+
+    /// Follows links that turned, reads everything, and applies what changed.
+    fn catch_up(&mut self, told: &mut impl FnMut(Result<&Loaded, &LoadFailure>)) {
+        let places = self.sources.places();
+        // A folder that is gone is looked for again at the next change around it.
+        let _ = places.watch(&mut self.watcher, &self.places);
+        self.places = places;
         let mut texts = Vec::new();
-        let read = sources.read(&mut texts);
-        if read.is_ok() && texts == known {
-            continue;
+        let read = self.sources.read(&mut texts);
+        if read.is_ok() && texts == self.known {
+            return;
         }
-        match read.and_then(|()| sources.compile(&texts)) {
+        match read.and_then(|()| self.sources.compile(&texts)) {
             Ok((policy, loaded)) => {
-                engine.reload(policy);
+                self.engine.reload(policy);
                 told(Ok(&loaded));
             }
-            Err(failure) => told(Err(&failure)),
+            Err(failure) => {
+                self.engine.refuse_reload(&failure);
+                told(Err(&failure));
+            }
         }
-        known = texts;
+        self.known = texts;
     }
 }
 

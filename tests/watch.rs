@@ -117,6 +117,84 @@ fn a_mounted_config_map_is_replaced_by_turning_a_link() {
     until(watch.engine(), &told, "second");
 }
 
+/// Links on the way to a source, wherever they are, and a folder that makes way for another one of its name.
+#[cfg(unix)]
+#[test]
+fn every_link_on_the_way_is_followed() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| -> PathBuf { folder.path().join(name) };
+    let turn = |link: &str, to: &str| {
+        symlink(to, at("tmp")).unwrap();
+        fs::rename(at("tmp"), at(link)).unwrap();
+    };
+    let write = |name: &str, rule_name: &str| {
+        fs::create_dir_all(at(name)).unwrap();
+        fs::write(at(name).join("policy.yaml"), rule(rule_name)).unwrap();
+    };
+    fs::write(at("mesh.yml"), MESH).unwrap();
+
+    // A folder inside a mounted `ConfigMap`: `mount/sub` leads to `..data/sub`, and that to a version.
+    write("mount/..2026_01/sub", "first");
+    symlink("..2026_01", at("mount/..data")).unwrap();
+    symlink("..data/sub", at("mount/sub")).unwrap();
+    // Releases, of which one is current: the link is the source's own parent.
+    write("releases/1/policies", "first");
+    turn("current", "releases/1");
+    for source in ["mount/sub", "mount/sub/policy.yaml", "current/policies", "current/policies/policy.yaml"] {
+        let (watch, told) = watch(Sources::new([at(source)]).with_mesh(at("mesh.yml")));
+        assert_eq!(told.recv_timeout(GENEROUS), Ok(Ok(0)), "{source}");
+        assert_eq!(route(watch.engine()), "first", "{source}");
+        write("mount/..2026_02/sub", "second");
+        write("releases/2/policies", "second");
+        turn("mount/..data", "..2026_02");
+        turn("current", "releases/2");
+        until(watch.engine(), &told, "second");
+        // What is current now is watched now.
+        write("mount/..2026_02/sub", "third");
+        write("releases/2/policies", "third");
+        until(watch.engine(), &told, "third");
+        turn("mount/..data", "..2026_01");
+        turn("current", "releases/1");
+        until(watch.engine(), &told, "first");
+    }
+
+    write("plain", "first");
+    let (watch, told) = watch(Sources::new([at("plain")]).with_mesh(at("mesh.yml")));
+    assert_eq!(told.recv_timeout(GENEROUS), Ok(Ok(0)));
+    write("beside", "second");
+    fs::rename(at("plain"), at("old")).unwrap();
+    fs::rename(at("beside"), at("plain")).unwrap();
+    while route(watch.engine()) != "second" {
+        // In between there may be no folder.
+        told.recv_timeout(GENEROUS).expect("a change is told").ok();
+    }
+    write("plain", "third");
+    until(watch.engine(), &told, "third");
+}
+
+/// A text that comes in pieces is read when it is whole, and once.
+#[test]
+fn a_burst_of_changes_is_one_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, mesh) = (folder.path().join("a.yaml"), folder.path().join("mesh.yml"));
+    fs::write(&policy, rule("first")).unwrap();
+    fs::write(&mesh, MESH).unwrap();
+    let (watch, told) = watch(Sources::new([folder.path()]).with_mesh(&mesh));
+    assert_eq!(told.recv_timeout(GENEROUS), Ok(Ok(0)));
+    for number in 0..20 {
+        replace(&policy, &rule(&format!("step-{number}")));
+    }
+    replace(&policy, &rule("last"));
+    let mut changes = 0;
+    while route(watch.engine()) != "last" {
+        told.recv_timeout(GENEROUS).unwrap().unwrap();
+        changes += 1;
+    }
+    // On a machine that stops in between there may be more than one, but not one for each.
+    assert!(changes < 10, "{changes} changes");
+}
+
 #[test]
 fn what_is_wrong_at_the_beginning_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
