@@ -149,6 +149,8 @@ impl<'a> Compiler<'a> {
         chains: &mut Vec<ChainSpec>,
     ) {
         let mut any = false;
+        // What one block says of addresses holds for the blocks after it that say nothing, as in Istio.
+        let mut subnets = own.to_vec();
         for source in sources.iter().filter(|source| covers(source, service)) {
             for (rule_index, rule) in source.resource.spec.tls.iter().enumerate() {
                 if rule.route.is_empty() {
@@ -168,7 +170,10 @@ impl<'a> Compiler<'a> {
                     let path = format!("tls[{rule_index}].match[{index}].destinationSubnets");
                     let mut chain = self.chain(source, (Section::Tls, rule_index, Some(index)), &rule.route, port);
                     let written = self.subnets(source, &path, &block.destination_subnets);
-                    chain.subnets = if written.is_empty() { own.to_vec() } else { written };
+                    if !written.is_empty() {
+                        subnets = written;
+                    }
+                    chain.subnets.clone_from(&subnets);
                     chain.server_names = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
                     push_new(chains, chain);
                 }
@@ -203,6 +208,7 @@ impl<'a> Compiler<'a> {
                     push_new(chains, chain);
                     return;
                 }
+                let mut of_rule = Vec::new();
                 for (index, block) in rule.r#match.iter().enumerate() {
                     let conditions = Static {
                         port: block.port,
@@ -216,13 +222,16 @@ impl<'a> Compiler<'a> {
                     let path = format!("tcp[{rule_index}].match[{index}].destinationSubnets");
                     let written = self.subnets(source, &path, &block.destination_subnets);
                     let mut chain = self.chain(source, (Section::Tcp, rule_index, Some(index)), &rule.route, port);
-                    let terminal = written.is_empty();
-                    chain.subnets = if terminal { own.to_vec() } else { written };
-                    push_new(chains, chain);
-                    if terminal {
+                    if written.is_empty() {
+                        // It takes everything; what the rule's blocks before it said of addresses is forgotten.
+                        chain.subnets = own.to_vec();
+                        push_new(chains, chain);
                         return;
                     }
+                    chain.subnets = written;
+                    of_rule.push(chain);
                 }
+                of_rule.into_iter().for_each(|chain| push_new(chains, chain));
             }
         }
         let mut chain = self.own_chain(service, port);
@@ -236,7 +245,12 @@ impl<'a> Compiler<'a> {
         let mut specs: BTreeMap<u16, ConnectionPortSpec> = BTreeMap::new();
         for server in servers.iter().filter(|server| !is_http_server(server)) {
             let port = server.port.number;
-            let mut chains: Vec<ChainSpec> = Vec::new();
+            let spec = specs.entry(port).or_insert_with(|| ConnectionPortSpec {
+                port,
+                chains: Vec::new(),
+                unknown: UnknownConnection::Close,
+            });
+            let before = spec.chains.len();
             let passthrough = server.port.protocol.is_tls() && !ends_tls(server);
             for source in sources {
                 let of_server = server_hosts(server, gateway_namespace, source.namespace);
@@ -244,17 +258,11 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
                 if passthrough {
-                    self.gateway_tls(source, port, &mut chains);
-                } else if chains.is_empty() {
-                    self.gateway_tcp(source, port, &mut chains);
+                    self.gateway_tls(source, port, &mut spec.chains);
+                } else if spec.chains.len() == before {
+                    self.gateway_tcp(source, port, &mut spec.chains);
                 }
             }
-            let spec = specs.entry(port).or_insert_with(|| ConnectionPortSpec {
-                port,
-                chains: Vec::new(),
-                unknown: UnknownConnection::Close,
-            });
-            spec.chains.extend(chains);
         }
         specs.into_values().collect()
     }
