@@ -3,6 +3,8 @@
 //! Istio compares hosts byte by byte; Envoy looks an authority up in lower case. So relations here keep case, and
 //! domains are lowered last.
 
+use std::collections::HashMap;
+
 /// Completes a short name: `reviews` in `default` is `reviews.default.svc.cluster.local`. Anything with a dot, an IP
 /// address, and `*` stay as they are.
 pub(crate) fn expand(host: &str, namespace: &str, cluster_domain: &str) -> String {
@@ -62,4 +64,38 @@ pub(crate) fn short_names(host: &str, namespace: &str, cluster_domain: &str) -> 
         names.push(service.to_owned());
     }
     names
+}
+
+/// Hosts as they were written, to find the most specific one that covers a service. Of equals the first stands.
+///
+/// A name is looked for as it is, then under each of its endings, the longest first: the cost is its length, however many
+/// hosts there are.
+#[derive(Debug, Default)]
+pub(crate) struct MostSpecific<'h, T> {
+    exact: HashMap<&'h str, T>,
+    /// By what follows the `*`.
+    wildcards: HashMap<&'h str, T>,
+}
+
+impl<'h, T: Copy> MostSpecific<'h, T> {
+    pub(crate) fn new(hosts: impl IntoIterator<Item = (&'h str, T)>) -> Self {
+        let mut found = MostSpecific { exact: HashMap::new(), wildcards: HashMap::new() };
+        for (host, value) in hosts {
+            match host.strip_prefix('*') {
+                Some(suffix) => found.wildcards.entry(suffix).or_insert(value),
+                None => found.exact.entry(host).or_insert(value),
+            };
+        }
+        found
+    }
+
+    /// What belongs to a service's host; a service may itself have a wildcard for one, which only wildcards cover.
+    pub(crate) fn find(&self, host: &str) -> Option<T> {
+        let (exact, rest) = match host.strip_prefix('*') {
+            Some(suffix) => (None, suffix),
+            None => (self.exact.get(host), host),
+        };
+        let endings = rest.char_indices().map(|(at, _)| &rest[at..]).chain([""]);
+        exact.or_else(|| endings.filter_map(|ending| self.wildcards.get(ending)).next()).copied()
+    }
 }

@@ -117,7 +117,6 @@ pub(crate) fn action(rule: &HttpRoute, place: &Place<'_>) -> Result<(Action, Hea
         request_headers,
         host_rewrite,
         path_rewrite,
-        fault: fault(rule.fault.as_ref()),
         cors: rule.cors_policy.as_ref().map(cors).transpose()?.map(Box::new),
         timeout: positive(rule.timeout),
         retry: retry(rule.retries.as_ref(), weighted || !any_hash),
@@ -247,7 +246,9 @@ fn fraction(percent: &Percent) -> Fraction {
     Fraction { numerator: percent.parts_per_million().into(), denominator: 1_000_000 }
 }
 
-fn fault(fault: Option<&resource::HttpFaultInjection>) -> Fault {
+/// The faults of a rule. They hold before every kind of action; the webhook takes them on forwards alone, but a root's
+/// are also those of the redirects of its delegate.
+pub(crate) fn fault(fault: Option<&resource::HttpFaultInjection>) -> Fault {
     let Some(fault) = fault else { return Fault::default() };
     let delay = fault.delay.as_ref().and_then(|delay| {
         let fraction = match &delay.percentage {

@@ -21,7 +21,7 @@ pub use report::{Note, NoteCode, Report};
 use crate::hosts;
 use crate::mesh::{GatewayServer, Mesh, OutboundTrafficPolicy, Service, Viewpoint};
 use crate::policy::{
-    Action, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, Section, UnknownHost,
+    Action, Fault, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, Section, UnknownHost,
     VirtualHostSpec, WeightedDestination,
 };
 use crate::resource::{HttpMatchRequest, HttpRoute, ObjectMeta, Resources, VirtualService};
@@ -116,8 +116,6 @@ struct SourceRule {
     /// Which of the root's rules.
     index: usize,
     delegate: Option<(Arc<str>, usize)>,
-    /// The namespace that its short names belong to.
-    namespace: String,
 }
 
 /// What becomes of a resource on all ports.
@@ -219,8 +217,9 @@ impl<'a> Compiler<'a> {
     ) -> Vec<SourceRule> {
         let mut rules = Vec::new();
         for (index, rule) in service.spec.http.iter().enumerate() {
+            let rule = self.with_whole_names(rule, own);
             let Some(reference) = &rule.delegate else {
-                rules.push(SourceRule { rule: rule.clone(), index, delegate: None, namespace: own.to_owned() });
+                rules.push(SourceRule { rule, index, delegate: None });
                 continue;
             };
             let path = format!("http[{index}].delegate");
@@ -237,12 +236,11 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             for (inner_index, inner) in delegate.spec.http.iter().enumerate() {
-                match delegate::merge(rule, inner) {
+                match delegate::merge(&rule, &self.with_whole_names(inner, target_namespace)) {
                     Some(merged) => rules.push(SourceRule {
                         rule: merged,
                         index,
                         delegate: Some((target.as_str().into(), inner_index)),
-                        namespace: target_namespace.to_owned(),
                     }),
                     None => {
                         let message = format!("its conditions contradict those of `http[{index}]` of `{name}`");
@@ -255,13 +253,28 @@ impl<'a> Compiler<'a> {
         rules
     }
 
+    /// A rule with its short names completed: of destinations, of mirrors, of gateways in its conditions. This comes
+    /// before a delegate's rule is merged with its root's, because each one's names belong to its own namespace.
+    fn with_whole_names(&self, rule: &HttpRoute, namespace: &str) -> HttpRoute {
+        let mut rule = rule.clone();
+        let routed = rule.route.iter_mut().filter_map(|entry| entry.destination.as_mut());
+        let mirrored = rule.mirrors.iter_mut().filter_map(|entry| entry.destination.as_mut());
+        for destination in routed.chain(mirrored).chain(rule.mirror.as_mut()) {
+            destination.host = hosts::expand(&destination.host, namespace, &self.mesh.mesh_config.cluster_domain);
+        }
+        for gateway in rule.r#match.iter_mut().flat_map(|block| &mut block.gateways) {
+            *gateway = gateway_name(gateway, namespace);
+        }
+        rule
+    }
+
     /// Does a block hold for this viewpoint and port, as far as that is known without a request?
-    fn holds_statically(&self, block: &HttpMatchRequest, namespace: &str, port: u16) -> bool {
+    fn holds_statically(&self, block: &HttpMatchRequest, port: u16) -> bool {
         if block.port != 0 && block.port != u32::from(port) {
             return false;
         }
         if !block.gateways.is_empty() {
-            return block.gateways.iter().any(|gateway| gateway_name(gateway, namespace) == self.role());
+            return block.gateways.iter().any(|gateway| gateway == self.role());
         }
         let labels = &self.viewpoint.labels;
         block.source_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
@@ -282,7 +295,7 @@ impl<'a> Compiler<'a> {
             let place = actions::Place {
                 destinations: &self.destinations,
                 config: &self.mesh.mesh_config,
-                namespace: &entry.namespace,
+                namespace: source.namespace,
                 port,
                 gateway: self.role() != "mesh",
                 tls,
@@ -294,6 +307,7 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
             };
+            let fault = actions::fault(entry.rule.fault.as_ref());
             let blocks: Vec<Option<&HttpMatchRequest>> = match entry.rule.r#match.as_slice() {
                 [] => vec![None],
                 blocks => blocks.iter().map(Some).collect(),
@@ -305,7 +319,7 @@ impl<'a> Compiler<'a> {
                     self.report.note(KIND, &source.name, path, NoteCode::Shadowed, message);
                     continue;
                 }
-                if block.is_some_and(|block| !self.holds_statically(block, &entry.namespace, port)) {
+                if block.is_some_and(|block| !self.holds_statically(block, port)) {
                     continue;
                 }
                 let matcher = match block.map(matches::route_match).transpose() {
@@ -332,6 +346,7 @@ impl<'a> Compiler<'a> {
                     name: name.into(),
                     origin,
                     matcher,
+                    fault,
                     action: action.clone(),
                     response_headers: response_headers.clone(),
                 };
@@ -376,12 +391,9 @@ impl<'a> Compiler<'a> {
         let services: Vec<&Service> = self.mesh.services.iter().filter(speaks_http).collect();
         let registry: HashMap<String, &Service> =
             services.iter().rev().map(|service| (service.host.to_ascii_lowercase(), *service)).collect();
-        // Ownership through wildcards looks at the hosts of all resources, whatever rules they have.
-        let owner = |service: &str| {
-            let all = sources.iter().flat_map(|source| &source.hosts);
-            all.filter(|host| hosts::overlap(host, service)).min_by(|a, b| hosts::by_specificity(a, b))
-        };
-        let mut wildcard_taken: HashSet<String> = HashSet::new();
+        let owners = hosts::MostSpecific::new(
+            sources.iter().enumerate().flat_map(|(index, source)| source.hosts.iter().map(move |host| (&**host, index))),
+        );
         let mut claimed: HashMap<String, Arc<str>> = HashMap::new();
         let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
         for (index, source) in sources.iter().enumerate() {
@@ -408,11 +420,8 @@ impl<'a> Compiler<'a> {
                     extra.push(lower);
                     continue;
                 }
-                if !wildcard_taken.insert(host.clone()) {
-                    continue;
-                }
                 for service in covered {
-                    if owner(&service.host) == Some(host) {
+                    if owners.find(&service.host) == Some(index) {
                         owned.push((service.host.to_ascii_lowercase(), Some(service)));
                     }
                 }
@@ -431,7 +440,8 @@ impl<'a> Compiler<'a> {
                 claimed.insert(host.clone(), Arc::clone(&source.name));
                 fates[index].used = true;
                 let name = format!("{host}:{port}").into();
-                let spec = VirtualHostSpec { name, domains: vec![host.into()], routes: routes.clone() };
+                let domains = vec![host.into()];
+                let spec = VirtualHostSpec { name, domains, routes: routes.clone(), https_redirect: false };
                 hosts_of.push((spec, service));
             }
         }
@@ -443,22 +453,23 @@ impl<'a> Compiler<'a> {
             claimed.insert(host.clone(), "the service itself".into());
             let name = format!("{host}:{port}").into();
             let routes = vec![Arc::new(self.default_route(service, port))];
-            hosts_of.push((VirtualHostSpec { name, domains: vec![host.into()], routes }, Some(service)));
+            let spec = VirtualHostSpec { name, domains: vec![host.into()], routes, https_redirect: false };
+            hosts_of.push((spec, Some(service)));
         }
         let virtual_hosts = self.with_aliases(hosts_of);
         let unknown_host = match self.mesh.mesh_config.outbound_traffic_policy {
             OutboundTrafficPolicy::AllowAny => UnknownHost::PassThrough,
             OutboundTrafficPolicy::RegistryOnly => UnknownHost::Refuse,
         };
-        PortSpec { port, virtual_hosts, unknown_host, https_redirect: false }
+        PortSpec { port, virtual_hosts, unknown_host }
     }
 
     /// Adds the names that services also answer to. A name belongs to the first that has it; a short name never takes
-    /// another service's full one.
+    /// the full one of another service of the port.
     fn with_aliases(&self, hosts_of: Vec<(VirtualHostSpec, Option<&Service>)>) -> Vec<VirtualHostSpec> {
         let domain = &self.mesh.mesh_config.cluster_domain;
         let full_names: HashSet<String> =
-            self.mesh.services.iter().map(|service| service.host.to_ascii_lowercase()).collect();
+            hosts_of.iter().filter_map(|(_, service)| Some(service.as_ref()?.host.to_ascii_lowercase())).collect();
         let mut seen: HashSet<Box<str>> = HashSet::new();
         let mut finished = Vec::new();
         for (mut spec, service) in hosts_of {
@@ -499,7 +510,6 @@ impl<'a> Compiler<'a> {
             request_headers: HeaderOperations::default(),
             host_rewrite: None,
             path_rewrite: crate::policy::PathRewrite::Keep,
-            fault: crate::policy::Fault::default(),
             cors: None,
             timeout: None,
             retry: Some(actions::default_retry(true)),
@@ -510,6 +520,7 @@ impl<'a> Compiler<'a> {
             name: "default".into(),
             origin: Origin::Service { host: service.host.as_str().into() },
             matcher: RouteMatch::default(),
+            fault: Fault::default(),
             action: Action::Forward(Box::new(forward)),
             response_headers: HeaderOperations::default(),
         }
@@ -531,45 +542,7 @@ impl<'a> Compiler<'a> {
         let mut used = vec![false; sources.len()];
         let mut specs = Vec::new();
         for (port, servers) in by_port {
-            let tls = servers.iter().any(|server| connections::ends_tls(server));
-            let mut order: Vec<String> = Vec::new();
-            let mut merged: HashMap<String, Vec<(Arc<Route>, bool)>> = HashMap::new();
-            for (index, source) in sources.iter().enumerate() {
-                let routes = self.routes(source, port, tls);
-                if routes.is_empty() {
-                    continue;
-                }
-                let mut domains: Vec<String> = Vec::new();
-                for server in &servers {
-                    let of_server = server_hosts(server, gateway_namespace, source.namespace);
-                    for server_host in &of_server {
-                        let common = source.hosts.iter().filter_map(|host| hosts::intersection(server_host, host));
-                        domains.extend(common.map(str::to_ascii_lowercase));
-                    }
-                }
-                let mut seen = HashSet::new();
-                domains.retain(|domain| seen.insert(domain.clone()));
-                for domain in domains {
-                    used[index] = true;
-                    if !merged.contains_key(&domain) {
-                        order.push(domain.clone());
-                    }
-                    merged.entry(domain).or_default().extend(routes.iter().cloned());
-                }
-            }
-            let mut virtual_hosts = Vec::new();
-            for domain in order {
-                let mut routes = merged.remove(&domain).unwrap_or_default();
-                // Catch-alls go last; what has the same kind keeps its order.
-                routes.sort_by_key(|(_, takes_all)| *takes_all);
-                virtual_hosts.push(VirtualHostSpec {
-                    name: format!("{domain}:{port}").into(),
-                    domains: vec![domain.into()],
-                    routes: routes.into_iter().map(|(route, _)| route).collect(),
-                });
-            }
-            let https_redirect = servers.iter().any(|server| server.tls.as_ref().is_some_and(|tls| tls.https_redirect));
-            specs.push(PortSpec { port, virtual_hosts, unknown_host: UnknownHost::NotFound, https_redirect });
+            specs.push(self.gateway_port(gateway_namespace, port, &servers, sources, &mut used));
         }
         for (source, used) in sources.iter().zip(used) {
             if !used && !source.rules.is_empty() {
@@ -578,6 +551,82 @@ impl<'a> Compiler<'a> {
             }
         }
         specs
+    }
+
+    /// One listener of a gateway: server by server, and for each the resources in order. What stands on the same domain
+    /// goes together.
+    fn gateway_port(
+        &mut self,
+        gateway_namespace: &str,
+        port: u16,
+        servers: &[&GatewayServer],
+        sources: &[Source<'_>],
+        used: &mut [bool],
+    ) -> PortSpec {
+        #[derive(Default)]
+        struct Domain {
+            routes: Vec<(Arc<Route>, bool)>,
+            /// Whose routes these are.
+            from: HashSet<usize>,
+            https_redirect: bool,
+        }
+        let mut order: Vec<String> = Vec::new();
+        let mut merged: HashMap<String, Domain> = HashMap::new();
+        let mut at = |name: String, change: &mut dyn FnMut(&mut Domain)| {
+            if !merged.contains_key(&name) {
+                order.push(name.clone());
+            }
+            change(merged.entry(name).or_default());
+        };
+        // The first server that takes a resource says whether its redirects are from TLS, even where that only redirects.
+        let mut routes_of: Vec<Option<Vec<(Arc<Route>, bool)>>> = vec![None; sources.len()];
+        for server in servers {
+            let https_redirect = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
+            for (index, source) in sources.iter().enumerate() {
+                let of_server = server_hosts(server, gateway_namespace, source.namespace);
+                let domains: BTreeSet<&str> = of_server
+                    .iter()
+                    .flat_map(|server_host| {
+                        source.hosts.iter().filter_map(|host| hosts::intersection(server_host, host))
+                    })
+                    .collect();
+                if domains.is_empty() {
+                    continue;
+                }
+                let routes =
+                    routes_of[index].get_or_insert_with(|| self.routes(source, port, server.tls.is_some())).as_slice();
+                for domain in domains.into_iter().filter(|_| !routes.is_empty()) {
+                    used[index] = true;
+                    at(domain.to_ascii_lowercase(), &mut |domain| {
+                        domain.https_redirect |= https_redirect;
+                        if domain.from.insert(index) {
+                            domain.routes.extend_from_slice(routes);
+                        }
+                    });
+                }
+            }
+            // A server that redirects does so for all of its hosts, with or without routes. (Istio makes nothing of those
+            // that are for one namespace.)
+            for host in server.hosts.iter().filter(|_| https_redirect) {
+                let host = host.strip_prefix("*/").unwrap_or(host);
+                if !host.contains('/') {
+                    at(host.to_ascii_lowercase(), &mut |domain| domain.https_redirect = true);
+                }
+            }
+        }
+        let mut virtual_hosts = Vec::new();
+        for name in order {
+            let mut domain = merged.remove(&name).unwrap_or_default();
+            // Catch-alls go last; what has the same kind keeps its order.
+            domain.routes.sort_by_key(|(_, takes_all)| *takes_all);
+            virtual_hosts.push(VirtualHostSpec {
+                name: format!("{name}:{port}").into(),
+                domains: vec![name.into()],
+                routes: domain.routes.into_iter().map(|(route, _)| route).collect(),
+                https_redirect: domain.https_redirect,
+            });
+        }
+        PortSpec { port, virtual_hosts, unknown_host: UnknownHost::NotFound }
     }
 }
 

@@ -4,7 +4,7 @@ use super::machine::{Exchange, Phase, Side};
 use super::summary::Code;
 use crate::entropy::Draws;
 use crate::policy::{
-    Action, Flags, Forward, HeaderOperations, NoRoute, Policy, Route, Target, Verdict, WeightedDestination,
+    Action, Fault, Flags, Forward, HeaderOperations, NoRoute, Policy, Route, Target, Verdict, WeightedDestination,
 };
 use crate::time::Timestamp;
 use crate::transform::respond::{self, Reply};
@@ -43,39 +43,21 @@ impl Exchange {
                     self.summary.cluster = Arc::clone(&destination.name);
                     self.upstream = self.upstreams.get(&destination.name).cloned();
                 }
-                let delay = forward.fault.delay;
                 self.route = Some(Arc::clone(route));
                 if upgrade_refused {
                     let reply = Reply::new(StatusCode::FORBIDDEN, b"");
                     return self.answer_forward(reply, Flags::NONE, Code::UpgradeRefused);
                 }
-                self.phase = match delay {
-                    Some(delay) if delay.fraction.takes(draws.next_u64()) => {
-                        self.summary.flags |= Flags::DI;
-                        Phase::Delay(now + delay.duration)
-                    }
-                    _ => Phase::Routing,
-                };
+                self.hold(route.fault, now, draws);
             }
-            Verdict::Redirect { route, redirect } => {
-                let route = Arc::clone(route);
+            Verdict::Redirect { route, .. } | Verdict::Respond { route, .. } => {
                 self.summary.route = Arc::clone(&route.name);
-                let url = redirect::location(redirect, &route.matcher.path, &self.head);
-                let (name, value) = respond::location(&url);
-                let reply = Reply::new(redirect.status, b"").with_header(name, value);
-                self.answer(reply, Flags::NONE, Code::Redirect, &[&route.response_headers]);
-                self.route = Some(route);
-            }
-            Verdict::Respond { route, response } => {
-                let route = Arc::clone(route);
-                self.summary.route = Arc::clone(&route.name);
-                let mut reply = Reply::new(response.status, &response.body);
-                if respond::has_location(response.status) {
-                    let (name, value) = respond::location(&redirect::own_url(&self.head));
-                    reply = reply.with_header(name, value);
+                self.route = Some(Arc::clone(route));
+                if route.fault == Fault::default() {
+                    self.answer_by_route(route);
+                } else {
+                    self.hold(route.fault, now, draws);
                 }
-                self.answer(reply, Flags::NONE, Code::DirectResponse, &[&route.response_headers]);
-                self.route = Some(route);
             }
             Verdict::PassThrough => {
                 self.summary.route = "allow_any".into();
@@ -99,6 +81,37 @@ impl Exchange {
                 self.refuse(StatusCode::NOT_FOUND, Flags::NR, code);
             }
         }
+    }
+
+    /// A fault may delay what comes next.
+    fn hold(&mut self, fault: Fault, now: Timestamp, draws: &mut dyn Draws) {
+        self.phase = match fault.delay {
+            Some(delay) if delay.fraction.takes(draws.next_u64()) => {
+                self.summary.flags |= Flags::DI;
+                Phase::Delay(now + delay.duration)
+            }
+            _ => Phase::Routing,
+        };
+    }
+
+    /// The answer of a route that answers: a redirect or a direct response.
+    pub(super) fn answer_by_route(&mut self, route: &Route) {
+        let (reply, code) = match &route.action {
+            Action::Redirect(redirect) => {
+                let (name, value) = respond::location(&redirect::location(redirect, &route.matcher.path, &self.head));
+                (Reply::new(redirect.status, b"").with_header(name, value), Code::Redirect)
+            }
+            Action::Respond(response) => {
+                let mut reply = Reply::new(response.status, &response.body);
+                if respond::has_location(response.status) {
+                    let (name, value) = respond::location(&redirect::own_url(&self.head));
+                    reply = reply.with_header(name, value);
+                }
+                (reply, Code::DirectResponse)
+            }
+            Action::Forward(_) => return,
+        };
+        self.answer(reply, Flags::NONE, code, &[&route.response_headers]);
     }
 
     pub(super) fn forward(route: &Option<Arc<Route>>) -> Option<&Forward> {

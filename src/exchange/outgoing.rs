@@ -36,8 +36,11 @@ impl Exchange {
             self.refuse(StatusCode::NOT_FOUND, Flags::NR, Code::NoRoute);
             return;
         };
-        let Action::Forward(forward) = &route.action else { return };
-        if let Some(abort) = forward.fault.abort
+        let forward = match &route.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        };
+        if let Some(abort) = route.fault.abort
             && abort.fraction.takes(draws.next_u64())
         {
             let body = b"fault filter abort";
@@ -45,9 +48,14 @@ impl Exchange {
                 AbortStatus::Http(status) => Reply::new(status, body),
                 AbortStatus::Grpc(status) => Reply { grpc_status: Some(status), ..Reply::new(StatusCode::OK, body) },
             };
-            self.answer_forward(reply, Flags::FI, Code::FaultAbort);
+            match forward {
+                Some(_) => self.answer_forward(reply, Flags::FI, Code::FaultAbort),
+                // Header operations are for the answer that the fault takes the place of.
+                None => self.answer(reply, Flags::FI, Code::FaultAbort, &[]),
+            }
             return;
         }
+        let Some(forward) = forward else { return self.answer_by_route(&route) };
         if let Some(policy) = &forward.cors {
             match cors::check(policy, &self.head) {
                 CorsVerdict::Pass => {}

@@ -17,6 +17,8 @@ pub struct Route {
     pub origin: Origin,
     /// When it is taken.
     pub(crate) matcher: RouteMatch,
+    /// Faults to inject, whatever the action is.
+    pub fault: Fault,
     /// What it does.
     pub action: Action,
     /// `headers.response`, in phases that run one after the other (the destination's come before these).
@@ -102,8 +104,6 @@ pub struct Forward {
     pub host_rewrite: Option<Arc<str>>,
     /// What becomes of the path.
     pub(crate) path_rewrite: PathRewrite,
-    /// Faults to inject.
-    pub fault: Fault,
     /// The CORS policy.
     pub cors: Option<Box<Cors>>,
     /// The time that the whole exchange may take. None: no limit.
@@ -209,7 +209,7 @@ pub struct DirectResponse {
 }
 
 /// Faults to inject.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Fault {
     /// Hold the request first.

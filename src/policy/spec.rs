@@ -26,8 +26,6 @@ pub(crate) struct PortSpec {
     pub(crate) port: u16,
     pub(crate) virtual_hosts: Vec<VirtualHostSpec>,
     pub(crate) unknown_host: UnknownHost,
-    /// A gateway's server that redirects clear text to `https` for these domains.
-    pub(crate) https_redirect: bool,
 }
 
 /// What a listener does with an authority that no virtual host has.
@@ -49,6 +47,8 @@ pub(crate) struct VirtualHostSpec {
     /// Lower case. `a.b` exact, `*.b` or `*b` suffix, `*` everything.
     pub(crate) domains: Vec<Box<str>>,
     pub(crate) routes: Vec<Arc<Route>>,
+    /// Is clear text redirected to `https`, before any route?
+    pub(crate) https_redirect: bool,
 }
 
 /// One port with TLS or TCP filter chains.

@@ -30,7 +30,6 @@ pub struct Policy {
 struct PortTable {
     hosts: Hosts,
     unknown_host: UnknownHost,
-    https_redirect: bool,
 }
 
 /// Virtual hosts by their domains.
@@ -52,6 +51,7 @@ pub(super) struct VirtualHost {
     domains: Vec<Box<str>>,
     routes: Vec<Arc<Route>>,
     index: Option<Index>,
+    https_redirect: bool,
 }
 
 /// A virtual host, and the domain by which it was found.
@@ -64,7 +64,8 @@ pub(super) struct Found<'p> {
 impl VirtualHost {
     fn new(spec: VirtualHostSpec) -> VirtualHost {
         let index = Index::new(&spec.routes);
-        VirtualHost { name: spec.name, domains: spec.domains, routes: spec.routes, index }
+        let VirtualHostSpec { name, domains, routes, https_redirect } = spec;
+        VirtualHost { name, domains, routes, index, https_redirect }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -227,7 +228,7 @@ impl Policy {
                 UnknownHost::NotFound => none(NoRoute::UnknownHost),
             };
         };
-        if table.https_redirect && request.scheme != "https" {
+        if host.https_redirect && request.scheme != "https" {
             return none(NoRoute::HttpsRedirect);
         }
         let subject = Subject { request, full_path: path };
@@ -345,11 +346,7 @@ impl Forward {
 
 impl PortTable {
     fn new(spec: PortSpec) -> PortTable {
-        PortTable {
-            hosts: Hosts::new(spec.virtual_hosts),
-            unknown_host: spec.unknown_host,
-            https_redirect: spec.https_redirect,
-        }
+        PortTable { hosts: Hosts::new(spec.virtual_hosts), unknown_host: spec.unknown_host }
     }
 }
 
