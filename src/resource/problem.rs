@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::value::Position;
 
 /// How much a problem matters.
@@ -31,12 +33,13 @@ pub enum ProblemKind {
 }
 
 /// Which resource.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[non_exhaustive]
 pub struct ResourceId {
     /// The kind.
     pub kind: String,
     /// The namespace; empty where the document does not say it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// The name; empty where the document does not say it.
     pub name: String,

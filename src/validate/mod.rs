@@ -15,164 +15,17 @@ mod analyze;
 mod codes;
 mod destination_rule;
 mod predicates;
+mod report;
 mod schema;
 mod unreachable;
 mod virtual_service;
 
 pub use analyze::{ResourceReport, analyze};
 pub use codes::{CODES, CodeInfo};
+pub use report::{Diagnostic, Related, Report, Severity};
 pub use schema::SchemaVerdict;
 
-use crate::resource::{DestinationRule, Findings, Position, Value, VirtualService};
-use serde::Serialize;
-use std::fmt;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Severity {
-    /// The resource is rejected.
-    Error,
-    /// It is accepted, and its author is told.
-    Warning,
-}
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Diagnostic {
-    /// How bad it is.
-    pub severity: Severity,
-    /// Which rule: see [`CODES`].
-    pub code: &'static str,
-    /// Where: `spec.http[0].route[1].weight`.
-    pub path: String,
-    /// Line and column in the text, where known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub position: Option<(usize, usize)>,
-    /// What was found, and what would be right.
-    pub message: String,
-}
-
-/// What a layer found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Report {
-    /// Errors and warnings, in the order of the document's rules.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Report {
-    /// Is it accepted?
-    pub fn is_accepted(&self) -> bool {
-        self.errors().next().is_none()
-    }
-
-    /// The errors.
-    pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.diagnostics.iter().filter(|one| one.severity == Severity::Error)
-    }
-
-    /// The warnings. A rejected resource has none.
-    pub fn warnings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.diagnostics.iter().filter(|one| one.severity == Severity::Warning)
-    }
-
-    fn error(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
-        self.push(Severity::Error, code, path, message);
-    }
-
-    fn warn(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
-        self.push(Severity::Warning, code, path, message);
-    }
-
-    fn push(&mut self, severity: Severity, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic {
-            severity,
-            code,
-            path: path.into(),
-            position: None,
-            message: message.into(),
-        });
-    }
-
-    /// Nothing is warned about where something is wrong; places come from the document.
-    fn finish(mut self, document: &Value) -> Report {
-        if !self.is_accepted() {
-            self.diagnostics.retain(|one| one.severity == Severity::Error);
-        }
-        for one in &mut self.diagnostics {
-            if one.position.is_none() {
-                one.position = locate(document, &one.path).map(|position| (position.line, position.column));
-            }
-        }
-        self
-    }
-}
-
-/// The place of the deepest part of a path that the document has.
-fn locate(document: &Value, path: &str) -> Option<Position> {
-    let mut value = document;
-    let mut position = value.position;
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(inner) = rest.strip_prefix('[') {
-            let (key, after) = inner.split_once(']')?;
-            rest = after;
-            value = match (key.parse::<usize>(), value.as_list()) {
-                (Ok(index), Some(list)) => match list.get(index) {
-                    Some(value) => value,
-                    None => return position,
-                },
-                _ => match value.get(key) {
-                    Some(value) => value,
-                    None => return position,
-                },
-            };
-        } else {
-            rest = rest.strip_prefix('.').unwrap_or(rest);
-            let end = rest.find(['.', '[']).unwrap_or(rest.len());
-            let (key, after) = rest.split_at(end);
-            rest = after;
-            let Some(entry) = value.as_map().and_then(|map| map.entry(key)) else { return position };
-            position = entry.position.or(position);
-            value = &entry.value;
-        }
-        position = value.position.or(position);
-    }
-    position
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, "{severity}[{}]", self.code)?;
-        if let Some((line, column)) = self.position {
-            write!(f, " {line}:{column}")?;
-        }
-        if !self.path.is_empty() {
-            write!(f, " {}", self.path)?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, one) in self.diagnostics.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{one}")?;
-        }
-        Ok(())
-    }
-}
+use crate::resource::{DestinationRule, Findings, Value, VirtualService};
 
 /// Judges a document by the CRD: structure first, then unknown fields, then CEL.
 ///

@@ -4,7 +4,7 @@
 //! steps, each only if the one before found nothing: structure (types, null, required, enums, bounds, one-of groups);
 //! unknown fields; CEL (durations of at least a millisecond, no `*` in a selector).
 
-use super::Report;
+use super::{Report, Severity};
 use crate::resource::{Data, Duration, Map, Number, Value};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -218,7 +218,8 @@ impl Field {
         match &value.data {
             Data::String(text) if !self.allowed.is_empty() && !self.allowed.iter().any(|name| name == text) => {
                 let message = format!("`{text}` is none of {}", self.allowed.join(", "));
-                report.error("DEC-015", path, message);
+                let near = nearest(text, self.allowed.iter());
+                report.add(Severity::Error, "DEC-015", path, message).suggest(near);
             }
             Data::List(list) => {
                 if let Some(item) = &self.item {
@@ -313,19 +314,19 @@ impl Field {
             } else if let Some(field) = self.children.get(key) {
                 field.walk(&entry.value, &format!("{path}.{key}"), found);
             } else {
+                let message = format!("there is no field `{key}`");
                 let near = nearest(key, self.children.keys());
-                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                found.unknown.error("CRD-012", format!("{path}.{key}"), format!("there is no field `{key}`{hint}"));
+                let path = format!("{path}.{key}");
+                found.unknown.add(Severity::Error, "CRD-012", path, message).suggest(near);
             }
         }
     }
 
     fn string(&self, text: &str, path: &str, found: &mut Found) {
         if !self.allowed.is_empty() && !self.allowed.iter().any(|name| name == text) {
+            let message = format!("`{text}` is none of {}", self.allowed.join(", "));
             let near = nearest(text, self.allowed.iter());
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            let message = format!("`{text}` is none of {}{hint}", self.allowed.join(", "));
-            found.structure.error("CRD-009", path, message);
+            found.structure.add(Severity::Error, "CRD-009", path, message).suggest(near);
         }
         if self.bytes && !is_base64(text) {
             found.structure.error("CRD-008", path, "this is not padded base64 without white space");
