@@ -36,7 +36,7 @@ struct Group {
 }
 
 /// Adds the labels of a place, where there are none of that name.
-pub(super) fn augment(labels: &mut Labels, locality: &Locality) {
+pub(crate) fn augment(labels: &mut Labels, locality: &Locality) {
     for (name, value) in [
         ("topology.kubernetes.io/region", &locality.region),
         ("topology.kubernetes.io/zone", &locality.zone),

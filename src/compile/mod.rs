@@ -16,6 +16,8 @@ mod rules;
 mod settings;
 
 pub(crate) use actions::is_known_status;
+pub(crate) use locality::augment;
+pub(crate) use matches::is_catch_all;
 pub use report::{Note, NoteCode, Report};
 
 use crate::hosts;
@@ -69,6 +71,15 @@ impl Policy {
     }
 }
 
+/// Can the rule be carried out at all, wherever it is compiled? (Destinations that nobody has do not matter here.)
+pub(crate) fn carry_out(rule: &HttpRoute) -> Result<(), String> {
+    let (mesh, viewpoint) = (Mesh::default(), Viewpoint::default());
+    let destinations = DestinationIndex::new(&[], &mesh, &viewpoint, &mut Report::default());
+    let (config, namespace) = (&mesh.mesh_config, viewpoint.namespace.as_str());
+    let place = actions::Place { destinations: &destinations, config, namespace, port: 80, gateway: false, tls: false };
+    actions::action(rule, &place).map(drop)
+}
+
 /// A resource's namespace; `default` where the document does not say one.
 fn namespace(metadata: &ObjectMeta) -> &str {
     if metadata.namespace.is_empty() { "default" } else { &metadata.namespace }
@@ -84,7 +95,7 @@ fn by_age(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
 }
 
 /// `gw`, `./gw`, `gw.ns.svc.cluster.local`: all become `ns/gw`. `mesh` stays.
-fn gateway_name(written: &str, namespace: &str) -> String {
+pub(crate) fn gateway_name(written: &str, namespace: &str) -> String {
     if written == "mesh" {
         return written.to_owned();
     }
@@ -330,7 +341,7 @@ impl<'a> Compiler<'a> {
                         continue;
                     }
                 };
-                let takes_all = block.is_none_or(matches::is_catch_all);
+                let takes_all = block.is_none_or(is_catch_all);
                 let name = match block.map(|block| block.name.as_str()) {
                     Some(block) if !block.is_empty() => format!("{}.{block}", entry.rule.name),
                     _ => entry.rule.name.clone(),
@@ -631,7 +642,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// A server's hosts for resources of one namespace: `ns/host`, `./host`, `*/host`, `host`.
-fn server_hosts<'s>(server: &'s GatewayServer, gateway_namespace: &str, namespace: &str) -> Vec<&'s str> {
+pub(crate) fn server_hosts<'s>(server: &'s GatewayServer, gateway_namespace: &str, namespace: &str) -> Vec<&'s str> {
     server
         .hosts
         .iter()

@@ -63,6 +63,28 @@ pub enum NoteCode {
     RuleHidden,
 }
 
+impl NoteCode {
+    /// The code as findings carry it: `PM-101` and on, listed in [`CODES`](crate::validate::CODES).
+    pub fn code(self) -> &'static str {
+        match self {
+            NoteCode::NotExported => "PM-101",
+            NoteCode::NotBound => "PM-102",
+            NoteCode::NoListener => "PM-103",
+            NoteCode::HostTaken => "PM-104",
+            NoteCode::NeverHolds => "PM-105",
+            NoteCode::Shadowed => "PM-106",
+            NoteCode::DelegateMissing => "PM-107",
+            NoteCode::DelegateHidden => "PM-108",
+            NoteCode::DelegateConflict => "PM-109",
+            NoteCode::DelegateUnused => "PM-110",
+            NoteCode::Invalid => "PM-111",
+            NoteCode::MissingDestination => "PM-112",
+            NoteCode::NoService => "PM-113",
+            NoteCode::RuleHidden => "PM-114",
+        }
+    }
+}
+
 impl Report {
     /// Is there nothing to report?
     pub fn is_empty(&self) -> bool {

@@ -46,6 +46,9 @@ pub struct Mesh {
     /// A gateway's servers. Absent: one HTTP server on port 80 for every host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_servers: Option<Vec<GatewayServer>>,
+    /// The names of every gateway there is, `namespace/name`, for those who judge references. Absent: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<Vec<String>>,
     /// Mesh-wide settings, named as in Istio's `MeshConfig`.
     #[serde(skip_serializing_if = "MeshConfig::is_default")]
     pub mesh_config: MeshConfig,

@@ -37,6 +37,11 @@ pub(crate) fn check_go_regex(pattern: &str) -> Result<(), String> {
     re2::check_go(pattern)
 }
 
+/// The same expression for Rust's engines, which read bytes: all of RE2's dialect written out.
+pub(crate) fn translate_regex(pattern: &str) -> Result<String, String> {
+    re2::translate(pattern)
+}
+
 /// Is this a regular expression that Istio and Envoy take? If not, why not.
 ///
 /// ```

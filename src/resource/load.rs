@@ -70,7 +70,7 @@ pub struct Document {
 }
 
 /// What became of a document: the place of its resource in [`Resources`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Content {
     /// An index of `virtual_services`.

@@ -1,14 +1,16 @@
 //! The codes of diagnostics.
-
+use super::report::Severity;
 /// What a code means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodeInfo {
     /// The code.
     pub code: &'static str,
-    /// What it means.
-    pub meaning: &'static str,
 }
-
-/// Every code that this crate gives, in order.
+impl CodeInfo {
+    /// x
+    pub fn istio(&self, severity: Severity) -> Option<&'static str> { let _ = severity; None }
+}
+/// x
 pub const CODES: &[CodeInfo] = &[];
+pub(super) fn find(code: &str) -> Option<&'static CodeInfo> { CODES.iter().find(|one| one.code == code) }

@@ -11,7 +11,7 @@
 //! Each rule has a code (`VS-HTTP-011`, `DR-LB-008`, …), listed with its meaning in [`CODES`]. The verdict of a layer is
 //! *reject* if it found an error. A resource that is rejected is not warned about.
 
-mod analyze;
+mod analysis;
 mod codes;
 mod destination_rule;
 mod predicates;
@@ -20,7 +20,7 @@ mod schema;
 mod unreachable;
 mod virtual_service;
 
-pub use analyze::{ResourceReport, analyze};
+pub use analysis::analyze;
 pub use codes::{CODES, CodeInfo};
 pub use report::{Diagnostic, Related, Report, Severity};
 pub use schema::SchemaVerdict;

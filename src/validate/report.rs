@@ -185,6 +185,11 @@ impl Report {
         if !self.is_accepted() {
             self.diagnostics.retain(|one| one.severity == Severity::Error);
         }
+        self.place(document)
+    }
+
+    /// Resource and places come from the document.
+    pub(super) fn place(mut self, document: &Value) -> Report {
         if self.diagnostics.is_empty() || document.is_null() {
             return self;
         }

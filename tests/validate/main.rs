@@ -1,0 +1,5 @@
+//! Validation: the codes and their table, analyzers, rules that hide each other, what is read by people and by machines.
+
+#![allow(clippy::unwrap_used)]
+
+mod reach;
