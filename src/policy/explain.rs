@@ -127,7 +127,7 @@ impl Policy {
     pub fn explain(&self, request: &Request<'_>, draws: &mut dyn Draws) -> Explanation {
         let decision = self.decide(request, draws);
         let path = self.normalize(request.path).unwrap_or(request.path.into());
-        let subject = Subject { request, full_path: &path };
+        let subject = Subject::new(request, &path);
         let found = self.hosts(request.port).and_then(|hosts| Some((hosts, hosts.find(request.authority)?)));
         let winner: Option<&Arc<Route>> = match &decision.verdict {
             Verdict::Forward { route, .. } | Verdict::Redirect { route, .. } | Verdict::Respond { route, .. } => {

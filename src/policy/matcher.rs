@@ -42,7 +42,7 @@ pub(crate) struct HeaderMatch {
 }
 
 /// What a header condition looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum HeaderField {
     Method,
     Scheme,

@@ -13,11 +13,18 @@ pub(crate) struct Subject<'a> {
     pub(crate) request: &'a Request<'a>,
     /// Path and query, normalised.
     pub(crate) full_path: &'a str,
+    /// Up to the `?`.
+    path: &'a str,
 }
 
 impl<'a> Subject<'a> {
+    pub(crate) fn new(request: &'a Request<'a>, full_path: &'a str) -> Self {
+        let path = full_path.split_once('?').map_or(full_path, |(path, _)| path);
+        Subject { request, full_path, path }
+    }
+
     pub(crate) fn path(&self) -> &'a str {
-        self.full_path.split_once('?').map_or(self.full_path, |(path, _)| path)
+        self.path
     }
 
     /// Every value that a condition on the field looks at.
@@ -34,14 +41,15 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Names and values of the query, as they are written.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let query = self.full_path.get(self.path.len() + 1..);
+        query.into_iter().flat_map(|query| query.split('&')).map(|piece| piece.split_once('=').unwrap_or((piece, "")))
+    }
+
     /// The first value of a query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
-        let (_, query) = self.full_path.split_once('?')?;
-        query
-            .split('&')
-            .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+        self.parameters().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
 

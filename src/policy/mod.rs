@@ -18,6 +18,7 @@ mod re2;
 mod retry_on;
 mod spec;
 mod table;
+mod tree;
 
 pub use action::*;
 pub use connections::{ChainStep, ConnectionExplanation, ConnectionOutcome};

@@ -6,13 +6,14 @@
 use super::index::{Index, with_lower_case};
 use super::matching::Subject;
 use super::normalize::{BadPath, normalize};
+use super::tree::Tree;
 use super::*;
 use crate::entropy::Draws;
 use crate::head::Request;
 use crate::mesh::PathNormalization;
 use foldhash::fast::FixedState;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A compiled policy: an immutable snapshot. See the [module](super).
@@ -33,15 +34,19 @@ struct PortTable {
 }
 
 /// Virtual hosts by their domains.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
     hosts: Vec<VirtualHost>,
-    exact: HashMap<Box<[u8]>, usize, FixedState>,
-    /// What follows the `*`.
-    suffixes: HashMap<Box<[u8]>, usize, FixedState>,
-    /// The lengths of suffixes, longest first.
-    lengths: Vec<usize>,
-    any: Option<usize>,
+    exact: HashMap<Box<[u8]>, Place, FixedState>,
+    /// By what follows the `*`, backwards; with its length.
+    suffixes: Tree<(Place, usize)>,
+}
+
+/// A virtual host, and which of its domains.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    host: usize,
+    domain: usize,
 }
 
 /// The routes of some domains.
@@ -91,61 +96,43 @@ impl VirtualHost {
 
 impl Hosts {
     fn new(specs: Vec<VirtualHostSpec>) -> Hosts {
-        let mut hosts = Hosts {
-            hosts: Vec::with_capacity(specs.len()),
-            exact: HashMap::default(),
-            suffixes: HashMap::default(),
-            lengths: Vec::new(),
-            any: None,
-        };
-        for (number, spec) in specs.into_iter().enumerate() {
-            for domain in &spec.domains {
-                match domain.strip_prefix('*') {
+        let mut hosts = Hosts::default();
+        let mut suffixes: HashSet<Box<str>> = HashSet::new();
+        for (host, spec) in specs.into_iter().enumerate() {
+            for (domain, name) in spec.domains.iter().enumerate() {
+                let place = Place { host, domain };
+                match name.strip_prefix('*') {
                     None => {
-                        hosts.exact.entry(domain.as_bytes().into()).or_insert(number);
+                        hosts.exact.entry(name.as_bytes().into()).or_insert(place);
                     }
-                    Some("") => hosts.any = hosts.any.or(Some(number)),
-                    Some(suffix) => {
-                        hosts.suffixes.entry(suffix.as_bytes().into()).or_insert(number);
-                        hosts.lengths.push(suffix.len());
+                    Some(suffix) if suffixes.insert(suffix.into()) => {
+                        hosts.suffixes.insert(suffix.bytes().rev(), (place, suffix.len()));
                     }
+                    Some(_) => {}
                 }
             }
             hosts.hosts.push(VirtualHost::new(spec));
         }
-        hosts.lengths.sort_unstable_by(|a, b| b.cmp(a));
-        hosts.lengths.dedup();
         hosts
     }
 
     /// The virtual host of an authority: without its port, in lower case.
     pub(super) fn find(&self, authority: &str) -> Option<Found<'_>> {
-        let (number, is_domain): (usize, DomainLength) = with_lower_case(without_port(authority).as_bytes(), |name| {
-            if let Some(number) = self.exact.get(name) {
-                return Some((*number, DomainLength::Exact(name.len())));
+        let place = with_lower_case(without_port(authority).as_bytes(), |name| {
+            if let Some(place) = self.exact.get(name) {
+                return Some(*place);
             }
-            for length in self.lengths.iter().filter(|length| **length < name.len()) {
-                if let Some(number) = self.suffixes.get(&name[name.len() - length..]) {
-                    return Some((*number, DomainLength::Suffix(*length)));
+            let mut longest = None;
+            self.suffixes.walk(name.iter().rev().copied(), |(place, length)| {
+                // The `*` stands for something, unless it is all there is.
+                if *length < name.len() || *length == 0 {
+                    longest = Some(*place);
                 }
-            }
-            self.any.map(|number| (number, DomainLength::Suffix(0)))
+            });
+            longest
         })?;
-        let host = self.hosts.get(number)?;
-        // Which of its domains it was, for people: told by kind, length and text.
-        let name = without_port(authority);
-        let is_it = |domain: &str| match (domain.strip_prefix('*'), is_domain) {
-            (None, DomainLength::Exact(length)) => domain.len() == length && domain.eq_ignore_ascii_case(name),
-            (Some(suffix), DomainLength::Suffix(length)) => {
-                suffix.len() == length
-                    && name.get(name.len().saturating_sub(length)..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-            }
-            _ => false,
-        };
-        Some(Found {
-            host,
-            domain: host.domains.iter().map(|domain| &**domain).find(|domain| is_it(domain)).unwrap_or("*"),
-        })
+        let host = self.hosts.get(place.host)?;
+        Some(Found { host, domain: host.domains.get(place.domain)? })
     }
 
     /// Every domain that has a name.
@@ -157,12 +144,6 @@ impl Hosts {
             }
         })
     }
-}
-
-#[derive(Clone, Copy)]
-enum DomainLength {
-    Exact(usize),
-    Suffix(usize),
 }
 
 impl Policy {
@@ -231,7 +212,7 @@ impl Policy {
         if host.https_redirect && request.scheme != "https" {
             return none(NoRoute::HttpsRedirect);
         }
-        let subject = Subject { request, full_path: path };
+        let subject = Subject::new(request, path);
         if request.method == "CONNECT" {
             return none(NoRoute::NoMatch);
         }
