@@ -23,8 +23,8 @@ pub use report::{Note, NoteCode, Report};
 use crate::hosts;
 use crate::mesh::{GatewayServer, Mesh, OutboundTrafficPolicy, Service, Viewpoint};
 use crate::policy::{
-    Action, Fault, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, Section, UnknownHost,
-    VirtualHostSpec, WeightedDestination,
+    Action, Fault, Forward, HeaderOperations, Origin, Policy, PolicySpec, PortSpec, Route, RouteMatch, Section,
+    UnknownHost, VirtualHostSpec, WeightedDestination,
 };
 use crate::resource::{HttpMatchRequest, HttpRoute, ObjectMeta, Resources, VirtualService};
 use destinations::DestinationIndex;
@@ -135,8 +135,10 @@ struct Fate {
     used: bool,
     /// Can a rule of it hold on some port?
     routed: bool,
-    /// A host that another resource had first.
-    taken: Option<(String, Arc<str>)>,
+    /// Hosts that it has on some port.
+    hosts: BTreeSet<String>,
+    /// Hosts that another resource had first on some port, and who.
+    taken: BTreeMap<String, Arc<str>>,
 }
 
 struct Compiler<'a> {
@@ -383,13 +385,17 @@ impl<'a> Compiler<'a> {
         let mut fates: Vec<Fate> = sources.iter().map(|_| Fate::default()).collect();
         let specs = ports.into_iter().map(|port| self.mesh_port(sources, port, &mut fates)).collect();
         for (source, fate) in sources.iter().zip(fates) {
-            if fate.used || source.rules.is_empty() {
+            for (host, owner) in fate.taken.iter().filter(|(host, _)| !fate.hosts.contains(*host)) {
+                let message = format!("`{host}` belongs to {owner}, which comes first");
+                self.report.note(KIND, &source.name, "hosts", NoteCode::HostTaken, message);
+            }
+            if fate.used || source.rules.is_empty() || !fate.taken.is_empty() {
                 continue;
             }
-            let (code, message) = match fate.taken {
-                Some((host, owner)) => (NoteCode::HostTaken, format!("`{host}` belongs to {owner}, which comes first")),
-                None if fate.routed => (NoteCode::NoListener, "no service and no listener has its hosts".to_owned()),
-                None => (NoteCode::NeverHolds, "no rule of it can hold for this client on any port".to_owned()),
+            let (code, message) = if fate.routed {
+                (NoteCode::NoListener, "no service and no listener has its hosts")
+            } else {
+                (NoteCode::NeverHolds, "no rule of it can hold for this client on any port")
             };
             self.report.note(KIND, &source.name, "hosts", code, message);
         }
@@ -403,7 +409,10 @@ impl<'a> Compiler<'a> {
         let registry: HashMap<String, &Service> =
             services.iter().rev().map(|service| (service.host.to_ascii_lowercase(), *service)).collect();
         let owners = hosts::MostSpecific::new(
-            sources.iter().enumerate().flat_map(|(index, source)| source.hosts.iter().map(move |host| (&**host, index))),
+            sources
+                .iter()
+                .enumerate()
+                .flat_map(|(index, source)| source.hosts.iter().map(move |host| (&**host, index))),
         );
         let mut claimed: HashMap<String, Arc<str>> = HashMap::new();
         let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
@@ -444,12 +453,13 @@ impl<'a> Compiler<'a> {
             for (host, service) in owned {
                 if let Some(owner) = claimed.get(&host) {
                     if *owner != source.name {
-                        fates[index].taken = Some((host, Arc::clone(owner)));
+                        fates[index].taken.insert(host, Arc::clone(owner));
                     }
                     continue;
                 }
                 claimed.insert(host.clone(), Arc::clone(&source.name));
                 fates[index].used = true;
+                fates[index].hosts.insert(host.clone());
                 let name = format!("{host}:{port}").into();
                 let domains = vec![host.into()];
                 let spec = VirtualHostSpec { name, domains, routes: routes.clone(), https_redirect: false };
