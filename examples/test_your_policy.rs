@@ -14,12 +14,12 @@ use http_body_util::Empty;
 use pointsman::exchange::Summary;
 use pointsman::mesh::{Endpoint, Mesh, Protocol, Service, Viewpoint};
 use pointsman::policy::Policy;
-use pointsman::tower::{BoxError, Client, ReplayBody};
+use pointsman::tower::{BoxError, Client, Connector, ReplayBody};
 use pointsman::{Engine, Resources};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
-use tower::{Service as Tower, ServiceExt};
+use tower::ServiceExt;
 
 /// The policy under test; in a real team's tests `include_str!("../deploy/checkout.yaml")`.
 const POLICY: &str = "
@@ -54,7 +54,7 @@ fn engine() -> Engine {
 }
 
 /// A client of the policy whose upstreams answer as `answer` says.
-fn client<F>(answer: impl Fn() -> F + Clone + Send + 'static) -> Client<impl Upstream>
+fn client<F>(answer: impl Fn() -> F + Clone + Send + 'static) -> Client<impl Connector<Empty<Bytes>>>
 where
     F: Future<Output = StatusCode> + Send + 'static,
 {
@@ -69,31 +69,7 @@ where
     engine().client(upstream).with_seed(42)
 }
 
-trait Upstream:
-    Tower<
-        Request<ReplayBody<Empty<Bytes>>>,
-        Response = Response<Empty<Bytes>>,
-        Error = BoxError,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<T> Upstream for T where
-    T: Tower<
-            Request<ReplayBody<Empty<Bytes>>>,
-            Response = Response<Empty<Bytes>>,
-            Error = BoxError,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + 'static
-{
-}
-
-async fn ask(client: Client<impl Upstream>, group: &str) -> (StatusCode, Summary) {
+async fn ask(client: Client<impl Connector<Empty<Bytes>>>, group: &str) -> (StatusCode, Summary) {
     let request = Request::get("http://checkout/pay").header("x-group", group).body(Empty::new()).expect("a request");
     let response = client.oneshot(request).await.expect("an answer");
     let summary = response.extensions().get::<Summary>().cloned().expect("a summary");

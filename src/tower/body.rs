@@ -3,6 +3,7 @@
 use super::clock::{Clock, Generator, sleep_until};
 use super::replay::BoxError;
 use crate::exchange::{Exchange, Failure, Step};
+use crate::time::Timestamp;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -34,6 +35,8 @@ struct Watch {
     exchange: Exchange,
     clock: Clock,
     draws: Generator,
+    /// When the exchange wants to be asked again; and a timer for it, from when it is waited for.
+    until: Timestamp,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -66,33 +69,43 @@ impl<R> ResponseBody<R> {
             exchange.on_end(clock.now());
             return ResponseBody { kind: Kind::Upstream { body, watch: None } };
         }
-        let mut watch = Box::new(Watch { exchange, clock, draws, sleep: None });
-        watch.arm();
+        let mut watch = Box::new(Watch { exchange, clock, draws, until: Timestamp::ZERO, sleep: None });
+        watch.is_over(clock.now());
         ResponseBody { kind: Kind::Upstream { body, watch: Some(watch) } }
     }
 }
 
 impl Watch {
-    /// Sets the timer to when the exchange wants to be asked again.
-    fn arm(&mut self) {
-        self.sleep = match self.exchange.next(self.clock.now(), &mut self.draws) {
-            Step::Wait(until) => sleep_until(&self.clock, until),
-            _ => None,
-        };
+    /// Is the time up? Asked for each frame, since a body that never pauses has to end in time as well.
+    fn is_over(&mut self, now: Timestamp) -> bool {
+        if now < self.until {
+            return false;
+        }
+        match self.exchange.next(now, &mut self.draws) {
+            Step::Wait(until) => {
+                (self.until, self.sleep) = (until, None);
+                false
+            }
+            _ => true,
+        }
     }
 
-    /// Is the time up?
+    /// Waits until the time is up.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
-        while let Some(sleep) = &mut self.sleep {
+        loop {
+            let (clock, until) = (&self.clock, self.until);
+            if self.sleep.is_none() {
+                self.sleep = sleep_until(clock, until);
+            }
+            let Some(sleep) = &mut self.sleep else { return false };
             if sleep.as_mut().poll(cx).is_pending() {
                 return false;
             }
-            match self.exchange.next(self.clock.now(), &mut self.draws) {
-                Step::Wait(until) => self.sleep = sleep_until(&self.clock, until),
-                _ => return true,
+            // A timer may be a little early.
+            if self.is_over(self.clock.now().max(until)) {
+                return true;
             }
         }
-        false
     }
 }
 
@@ -105,17 +118,22 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.project().kind.project() {
+        let mut kind = self.project().kind;
+        match kind.as_mut().project() {
             KindProjection::Local { body } => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             KindProjection::Upstream { body, watch } => {
-                let ready = body.poll_frame(cx);
                 let Some(watching) = watch else {
-                    return ready.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
+                    return body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)));
                 };
                 let now = watching.clock.now();
-                match ready {
+                if watching.is_over(now) {
+                    // The upstream's body is let go of, and nothing comes after the error.
+                    kind.set(Kind::Local { body: None });
+                    return Poll::Ready(Some(Err(BodyTimeout.into())));
+                }
+                match body.poll_frame(cx) {
                     Poll::Pending if watching.poll_time(cx) => {
-                        *watch = None;
+                        kind.set(Kind::Local { body: None });
                         Poll::Ready(Some(Err(BodyTimeout.into())))
                     }
                     Poll::Pending => Poll::Pending,

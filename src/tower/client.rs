@@ -4,8 +4,9 @@
 //! request's body, and tells the exchange what came of it. It decides nothing itself.
 //!
 //! The inner service gets a request whose URI is the endpoint's (`http://10.0.0.7:9080/path`), whose `Host` is the mesh's,
-//! and whose extensions hold the [`Target`]. Whoever has a connector of their own implements `tower::Service` for such
-//! requests; hyper-util's pooled client is one already, and `Pool` (feature `client`) one that obeys `connectionPool`.
+//! and whose extensions hold the [`Target`]. Every such service is a [`Connector`](super::Connector): whoever has one of
+//! their own implements `tower::Service`; hyper-util's pooled client is one already, and `Pool` (feature `client`) one that
+//! obeys `connectionPool`.
 //!
 //! What a user of tower may rely on:
 //! - `poll_ready` is the inner service's; the instance that was ready serves the first attempt, clones are made ready
@@ -20,12 +21,16 @@
 
 use super::body::ResponseBody;
 use super::classify::classify;
-use super::clock::{Clock, Generator, Seed, sleep_until};
+use super::clock::{Chance, Clock, Generator, sleep_until};
+use super::connector::Connector;
+use super::infallible::Answering;
 use super::replay::{BoxError, ReplayBody};
 use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
-use crate::exchange::{Exchange, Failure, Step};
+use crate::entropy::Draws;
+use crate::exchange::{Exchange, Failure, Mirror, Step};
 use crate::head::{RequestHead, ResponseHead};
+use crate::outlier::Outcome;
 use crate::policy::Destination;
 use crate::upstream::EndpointState;
 use bytes::Bytes;
@@ -57,7 +62,7 @@ pub struct Client<S> {
 #[derive(Clone)]
 struct Shared {
     clock: Clock,
-    seed: Arc<Seed>,
+    chance: Arc<Chance>,
     port: Option<u16>,
     classify: Arc<Classify>,
 }
@@ -151,19 +156,42 @@ impl fmt::Debug for Tunnel {
 }
 
 /// What the inner service said when an attempt failed: in the extensions of the response that is made instead.
-#[derive(Clone)]
-pub struct AttemptError(Arc<BoxError>);
+#[derive(Clone, Debug)]
+pub struct AttemptError {
+    source: Arc<BoxError>,
+    failure: Failure,
+}
 
 impl AttemptError {
+    pub(super) fn new(source: Arc<BoxError>, failure: Failure) -> Self {
+        AttemptError { source, failure }
+    }
+
     /// The inner service's own error.
     pub fn get(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        &**self.0
+        &**self.source
+    }
+
+    /// What it was taken for.
+    pub fn failure(&self) -> Failure {
+        self.failure
+    }
+
+    /// Was there no connection, so that the upstream has not seen the request?
+    pub fn is_connect(&self) -> bool {
+        self.failure.is_connect()
     }
 }
 
-impl fmt::Debug for AttemptError {
+impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AttemptError").field(&self.0).finish()
+        write!(f, "the last attempt failed: {}", self.failure.reason())
+    }
+}
+
+impl StdError for AttemptError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.get())
     }
 }
 
@@ -172,7 +200,7 @@ impl<S> Client<S> {
     pub fn new(engine: Engine, inner: S) -> Self {
         let shared = Shared {
             clock: Clock::of(&engine),
-            seed: Arc::new(Seed::random()),
+            chance: Arc::new(Chance::random()),
             port: None,
             classify: Arc::new(classify),
         };
@@ -181,7 +209,20 @@ impl<S> Client<S> {
 
     /// The same client with draws from this seed: two runs of the same requests decide alike.
     pub fn with_seed(self, seed: u64) -> Self {
-        self.with(|shared| shared.seed = Arc::new(Seed::new(seed)))
+        self.with(|shared| shared.chance = Arc::new(Chance::seeded(seed)))
+    }
+
+    /// The same client with draws from a source of the user's own, which is asked for once for each request.
+    ///
+    /// ```
+    /// # use pointsman::{Engine, Resources, mesh::{Mesh, Viewpoint}, policy::Policy};
+    /// # let policy = Policy::compile(&Resources::default(), &Mesh::new([]), &Viewpoint::namespace("default")).policy;
+    /// # let engine = Engine::new(policy);
+    /// // Every weighted choice falls on 93 of 100, in a test of the canary's side.
+    /// let client = engine.client(()).with_draws(|| || 93);
+    /// ```
+    pub fn with_draws<D: Draws + Send + Sync + 'static>(self, draws: impl Fn() -> D + Send + Sync + 'static) -> Self {
+        self.with(|shared| shared.chance = Arc::new(Chance::own(draws)))
     }
 
     /// The same client that routes every request as if it were for this service port.
@@ -197,6 +238,23 @@ impl<S> Client<S> {
         classify: impl Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync + 'static,
     ) -> Self {
         self.with(|shared| shared.classify = Arc::new(classify))
+    }
+
+    /// The same client for stacks that want no errors: an axum `Router`'s fallback, a hyper server.
+    ///
+    /// ```
+    /// # #[cfg(feature = "client")] {
+    /// use axum::Router;
+    /// use pointsman::tower::Pool;
+    ///
+    /// /// A reverse proxy.
+    /// fn proxy(engine: &pointsman::Engine) -> Router {
+    ///     Router::new().fallback_service(engine.client(Pool::new()).infallible())
+    /// }
+    /// # }
+    /// ```
+    pub fn infallible(self) -> Answering<Self> {
+        Answering::new(self)
     }
 
     /// The engine.
@@ -216,19 +274,14 @@ impl<S: fmt::Debug> fmt::Debug for Client<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Client<S>
+impl<S, B> Service<Request<B>> for Client<S>
 where
-    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Connector<B>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<ResponseBody<R>>;
+    type Response = Response<ResponseBody<S::Body>>;
     type Error = BoxError;
-    type Future = ClientFuture<Response<ResponseBody<R>>>;
+    type Future = ClientFuture<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -239,7 +292,7 @@ where
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let driver = Driver {
-            draws: self.shared.seed.next(),
+            draws: self.shared.chance.next(),
             shared: Arc::clone(&self.shared),
             inner: self.inner.clone(),
             ready: Some(ready),
@@ -288,22 +341,17 @@ struct Driver<S> {
 type Sending<R> = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
 impl<S> Driver<S> {
-    async fn run<B, R>(
+    async fn run<B>(
         mut self,
         engine: Engine,
         head: RequestHead,
         version: Version,
         mut extensions: Extensions,
         body: B,
-    ) -> Result<Response<ResponseBody<R>>, BoxError>
+    ) -> Result<Response<ResponseBody<S::Body>>, BoxError>
     where
-        S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
+        S: Connector<B>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let clock = self.shared.clock;
         // Read again only after a wait: what happens between two waits happens at one time.
@@ -311,8 +359,8 @@ impl<S> Driver<S> {
         let mut exchange = engine.begin(head, now, &mut self.draws);
         let mut body = Source::new(body);
         let mut body_told = false;
-        let mut sending: Option<Sending<R>> = None;
-        let mut received: Option<R> = None;
+        let mut sending: Option<Sending<S::Body>> = None;
+        let mut received: Option<S::Body> = None;
         let mut received_version = Version::HTTP_11;
         let mut received_extensions = Extensions::new();
         let connected = Arc::new(AtomicBool::new(false));
@@ -346,7 +394,7 @@ impl<S> Driver<S> {
                                 }
                                 Err(error) => {
                                     let failure = (self.shared.classify)(error.as_ref());
-                                    self.error = Some(AttemptError(Arc::new(error)));
+                                    self.error = Some(AttemptError::new(Arc::new(error), failure));
                                     exchange.on_failure(failure, now, &mut self.draws);
                                 }
                             }
@@ -396,9 +444,8 @@ impl<S> Driver<S> {
                         };
                         let request = build(mirror.head.clone(), &mirror.endpoint, target, extensions.clone(), copy);
                         let sending = send((self.inner.clone(), false), request);
-                        let timeout = mirror.timeout;
                         tokio::spawn(async move {
-                            let outcome = run_mirror(sending, timeout).await;
+                            let outcome = run_mirror(sending, &mirror).await;
                             mirror.finish(outcome, clock.now());
                         });
                     }
@@ -533,30 +580,26 @@ where
 }
 
 /// A mirror's response is read to its end and thrown away.
-async fn run_mirror<R>(
-    sending: impl Future<Output = Result<Response<R>, BoxError>>,
-    timeout: Option<Duration>,
-) -> crate::outlier::Outcome
+async fn run_mirror<R>(sending: impl Future<Output = Result<Response<R>, BoxError>>, mirror: &Mirror) -> Outcome
 where
     R: Body,
 {
-    use crate::outlier::Outcome;
     let whole = async {
         match sending.await {
             Ok(response) => {
-                let status = response.status().as_u16();
+                let outcome = mirror.outcome(response.status(), response.headers());
                 let mut body = std::pin::pin!(response.into_body());
                 while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
                     if frame.is_err() {
                         break;
                     }
                 }
-                Outcome::Status(status)
+                outcome
             }
             Err(_) => Outcome::Failure,
         }
     };
-    match timeout {
+    match mirror.timeout {
         Some(timeout) => tokio::time::timeout(timeout, whole).await.unwrap_or(Outcome::Timeout),
         None => whole.await,
     }

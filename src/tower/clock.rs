@@ -38,43 +38,62 @@ pub(crate) fn sleep_until(clock: &Clock, until: Timestamp) -> Option<Pin<Box<Sle
     clock.instant(until).map(|at| Box::pin(tokio::time::sleep_until(at)))
 }
 
-/// A generator of draws for each request, all from one seed: request `n` of a run always draws the same.
-pub(crate) struct Seed {
-    seed: u64,
-    requests: AtomicU64,
+/// A generator of draws for each request: all from one seed, so that request `n` of a run always draws the same; or the
+/// user's own.
+pub(crate) enum Chance {
+    Seeded { seed: u64, requests: AtomicU64 },
+    Own(Box<dyn Fn() -> Box<dyn Draws + Send + Sync> + Send + Sync>),
 }
 
-impl Seed {
-    pub(crate) fn new(seed: u64) -> Self {
-        Seed { seed, requests: AtomicU64::new(0) }
+impl Chance {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Chance::Seeded { seed, requests: AtomicU64::new(0) }
     }
 
     /// A seed that the operating system's hash keys provide: different in each process.
     pub(crate) fn random() -> Self {
         use std::hash::{BuildHasher, Hasher};
-        Seed::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
+        Chance::seeded(std::collections::hash_map::RandomState::new().build_hasher().finish())
+    }
+
+    pub(crate) fn own<D: Draws + Send + Sync + 'static>(make: impl Fn() -> D + Send + Sync + 'static) -> Self {
+        Chance::Own(Box::new(move || Box::new(make())))
     }
 
     /// The next request's generator.
     pub(crate) fn next(&self) -> Generator {
-        let request = self.requests.fetch_add(1, Ordering::Relaxed);
-        // The generator's own seeding spreads neighbouring seeds apart.
-        Generator(SmallRng::seed_from_u64(self.seed.wrapping_add(request.wrapping_mul(0x9e37_79b9_7f4a_7c15))))
+        match self {
+            Chance::Seeded { seed, requests } => {
+                let request = requests.fetch_add(1, Ordering::Relaxed);
+                // The generator's own seeding spreads neighbouring seeds apart.
+                let seed = seed.wrapping_add(request.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                Generator::Seeded(SmallRng::seed_from_u64(seed))
+            }
+            Chance::Own(make) => Generator::Own(make()),
+        }
     }
 }
 
-impl fmt::Debug for Seed {
+impl fmt::Debug for Chance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seed").field("seed", &self.seed).finish_non_exhaustive()
+        match self {
+            Chance::Seeded { seed, .. } => f.debug_struct("Seeded").field("seed", seed).finish_non_exhaustive(),
+            Chance::Own(_) => f.write_str("Own"),
+        }
     }
 }
 
 /// One request's draws.
-#[derive(Clone, Debug)]
-pub(crate) struct Generator(SmallRng);
+pub(crate) enum Generator {
+    Seeded(SmallRng),
+    Own(Box<dyn Draws + Send + Sync>),
+}
 
 impl Draws for Generator {
     fn next_u64(&mut self) -> u64 {
-        self.0.next_u64()
+        match self {
+            Generator::Seeded(generator) => generator.next_u64(),
+            Generator::Own(draws) => draws.next_u64(),
+        }
     }
 }

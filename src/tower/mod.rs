@@ -9,6 +9,8 @@ mod body;
 mod classify;
 mod client;
 mod clock;
+mod connector;
+mod infallible;
 #[cfg(feature = "client")]
 mod pool;
 mod replay;
@@ -21,6 +23,8 @@ pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;
 pub use client::{AttemptError, Client, ClientFuture, ClientLayer, ConnectionInfo, Target, Tunnel};
 pub use clock::Clock;
+pub use connector::Connector;
+pub use infallible::{Answering, AnsweringFuture};
 #[cfg(feature = "client")]
 pub use pool::{Pool, PoolBody};
 pub use replay::{BoxError, ReplayBody, ReplayError};

@@ -14,10 +14,11 @@
 
 use super::body::ResponseBody;
 use super::client::head_of;
-use super::clock::{Clock, Generator, Seed, sleep_until};
+use super::clock::{Chance, Clock, Generator, sleep_until};
 use super::replay::BoxError;
 use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
+use crate::entropy::Draws;
 use crate::exchange::{Exchange, Step, Summary};
 use crate::head::{RequestHead, ResponseHead};
 use crate::transform::LocalReply;
@@ -51,7 +52,7 @@ pub struct Server<S> {
 #[derive(Clone)]
 struct Shared {
     clock: Clock,
-    seed: Arc<Seed>,
+    chance: Arc<Chance>,
     port: Option<u16>,
     host: Option<Arc<str>>,
 }
@@ -59,13 +60,22 @@ struct Shared {
 impl ServerLayer {
     /// A layer that applies the engine's policy, with tokio's clock and a random seed.
     pub fn new(engine: Engine) -> Self {
-        let shared = Shared { clock: Clock::of(&engine), seed: Arc::new(Seed::random()), port: None, host: None };
+        let shared = Shared { clock: Clock::of(&engine), chance: Arc::new(Chance::random()), port: None, host: None };
         ServerLayer { engine, shared: Arc::new(shared) }
     }
 
     /// The same layer with draws from this seed: two runs of the same requests decide alike.
     pub fn with_seed(mut self, seed: u64) -> Self {
-        Arc::make_mut(&mut self.shared).seed = Arc::new(Seed::new(seed));
+        Arc::make_mut(&mut self.shared).chance = Arc::new(Chance::seeded(seed));
+        self
+    }
+
+    /// The same layer with draws from a source of the user's own, which is asked for once for each request.
+    pub fn with_draws<D: Draws + Send + Sync + 'static>(
+        mut self,
+        draws: impl Fn() -> D + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.shared).chance = Arc::new(Chance::own(draws));
         self
     }
 
@@ -155,7 +165,7 @@ where
     let clock = shared.clock;
     // Read again only after a wait: what happens between two waits happens at one time.
     let mut now = clock.now();
-    let mut draws = shared.seed.next();
+    let mut draws = shared.chance.next();
     let asked = head.authority.clone();
     let Some(mut exchange) = engine.begin_local(head.clone(), shared.host.clone(), now, &mut draws) else {
         let request = came.request(head, &asked, extensions, RequestBody::untracked(body));

@@ -1,16 +1,30 @@
 //! A span for each request, with the field names of OpenTelemetry's HTTP conventions. Nothing without feature `tracing`.
 //!
-//! The span ends with the response's head: what the body does is between upstream and reader.
+//! | field | of | what |
+//! |---|---|---|
+//! | `otel.kind`, `otel.name` | both | `client` or `server`; the method |
+//! | `http.request.method`, `http.request.method_original` | both | `_OTHER` for a method that HTTP does not know, which is then the original |
+//! | `url.full` | client | without its query, which may hold what no log should |
+//! | `url.scheme`, `url.path`, `network.protocol.version`, `user_agent.original` | server | as they came |
+//! | `server.address`, `server.port` | both | the mesh's authority and port |
+//! | `network.peer.address`, `network.peer.port` | client | the last attempt's endpoint |
+//! | `http.response.status_code` | both | what the caller got |
+//! | `http.request.resend_count` | client | attempts after the first one |
+//! | `error.type` | both | our code (`no-healthy-upstream`) or the upstream's status, from 400 on (of a server from 500 on) |
+//! | `pointsman.route`, `pointsman.cluster`, `pointsman.flags` | both | what was decided, and Envoy's flags |
+//!
+//! One span holds all attempts; each attempt is an event in it ([`Tracing`](crate::telemetry::Tracing)). It ends with the
+//! response's head: what the body does is between upstream and reader.
 
 #[cfg(feature = "tracing")]
-use crate::exchange::Summary;
+use crate::exchange::{Code, Summary};
 use crate::head::RequestHead;
 #[cfg(feature = "tracing")]
 use http::Response;
 use std::future::Future;
 
 /// Whose request it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpanKind {
     Client,
     Server,
@@ -19,36 +33,64 @@ pub(super) enum SpanKind {
 /// The span of one request.
 pub(super) struct RequestSpan {
     #[cfg(feature = "tracing")]
+    kind: SpanKind,
+    #[cfg(feature = "tracing")]
     span: tracing::Span,
+}
+
+/// Methods that OpenTelemetry tells apart.
+#[cfg(feature = "tracing")]
+fn is_known(method: &str) -> bool {
+    matches!(method, "CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT" | "TRACE")
 }
 
 #[cfg(feature = "tracing")]
 impl RequestSpan {
     pub(super) fn new(kind: SpanKind, head: &RequestHead) -> Self {
-        let kind = match kind {
-            SpanKind::Client => "client",
-            SpanKind::Server => "server",
-        };
-        let path = head.path.split('?').next().unwrap_or_default();
+        use tracing::field::Empty;
+        let method = head.method.as_str();
         let span = tracing::info_span!(
             target: "pointsman",
             "http.request",
-            otel.kind = kind,
-            otel.name = head.method.as_str(),
-            http.request.method = head.method.as_str(),
-            url.scheme = &*head.scheme,
-            url.path = path,
+            otel.kind = if kind == SpanKind::Client { "client" } else { "server" },
+            otel.name = if is_known(method) { method } else { "HTTP" },
+            http.request.method = if is_known(method) { method } else { "_OTHER" },
+            http.request.method_original = (!is_known(method)).then_some(method),
+            url.full = Empty,
+            url.scheme = Empty,
+            url.path = Empty,
+            network.protocol.version = Empty,
+            user_agent.original = Empty,
             server.address = crate::policy::without_port(&head.authority),
             server.port = head.port,
-            http.response.status_code = tracing::field::Empty,
-            http.request.resend_count = tracing::field::Empty,
-            network.peer.address = tracing::field::Empty,
-            "error.type" = tracing::field::Empty,
-            pointsman.route = tracing::field::Empty,
-            pointsman.cluster = tracing::field::Empty,
-            pointsman.flags = tracing::field::Empty,
+            http.response.status_code = Empty,
+            http.request.resend_count = Empty,
+            network.peer.address = Empty,
+            network.peer.port = Empty,
+            "error.type" = Empty,
+            pointsman.route = Empty,
+            pointsman.cluster = Empty,
+            pointsman.flags = Empty,
         );
-        RequestSpan { span }
+        if !span.is_disabled() {
+            let path = head.path.split('?').next().unwrap_or_default();
+            match kind {
+                SpanKind::Client => {
+                    span.record(
+                        "url.full",
+                        tracing::field::display(format_args!("{}://{}{path}", head.scheme, head.authority)),
+                    );
+                }
+                SpanKind::Server => {
+                    span.record("url.scheme", &*head.scheme).record("url.path", path);
+                    let version = format!("{:?}", head.version);
+                    span.record("network.protocol.version", version.trim_start_matches("HTTP/").trim_end_matches(".0"));
+                    let agent = head.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                    span.record("user_agent.original", agent);
+                }
+            }
+        }
+        RequestSpan { kind, span }
     }
 
     fn finish(&self, summary: &Summary) {
@@ -60,11 +102,17 @@ impl RequestSpan {
         if summary.attempts > 1 {
             span.record("http.request.resend_count", summary.attempts - 1);
         }
-        if let Some(endpoint) = summary.endpoint.as_deref() {
-            span.record("network.peer.address", endpoint.rsplit_once(':').map_or(endpoint, |(address, _)| address));
+        if let (Some(endpoint), SpanKind::Client) = (summary.endpoint.as_deref(), self.kind) {
+            let (address, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
+            span.record("network.peer.address", address.trim_matches(['[', ']']));
+            span.record("network.peer.port", port.parse::<u16>().ok());
         }
-        if summary.status >= 500 {
-            span.record("error.type", summary.code.as_str());
+        let least = if self.kind == SpanKind::Client { 400 } else { 500 };
+        if summary.status >= least {
+            match summary.code {
+                Code::Upstream => span.record("error.type", tracing::field::display(summary.status)),
+                code => span.record("error.type", code.as_str()),
+            };
         }
         span.record("pointsman.route", &*summary.route);
         span.record("pointsman.cluster", &*summary.cluster);

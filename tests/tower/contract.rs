@@ -3,7 +3,7 @@
 use super::bed::{self, Answer, Frames, Inner, ROUTE, answer, request};
 use http::Response;
 use http_body_util::BodyExt;
-use pointsman::exchange::{Code, Summary};
+use pointsman::exchange::{Code, Failure, Summary};
 use pointsman::tower::{AttemptError, BoxError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -178,6 +178,40 @@ async fn errors_keep_their_source() {
     assert_eq!((summary.code, summary.flags.to_string().as_str()), (Code::UpstreamReset, "UC"));
     let error = response.extensions().get::<AttemptError>().unwrap();
     assert_eq!(error.get().downcast_ref::<Cut>(), Some(&Cut(2)));
+    assert_eq!((error.failure(), error.is_connect()), (Failure::Reset, false));
+    assert_eq!(error.to_string(), "the last attempt failed: connection termination");
+    assert_eq!(std::error::Error::source(error).unwrap().to_string(), "the wire is cut at 2");
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(b"upstream connect error or disconnect/reset before headers"), "{body:?}");
+}
+
+/// Around it nothing fails: what was an error is an answer.
+#[tokio::test(start_paused = true)]
+async fn a_client_may_always_answer() {
+    let engine = bed::engine(&format!("{ROUTE}, retries: {{attempts: 0}}"), "{}");
+    for at_once in [true, false] {
+        let response: Result<_, std::convert::Infallible> =
+            engine.client(Broken { at_once }).infallible().oneshot(request("/")).await;
+        let Ok(response) = response;
+        assert_eq!(response.status(), 503);
+        let error = response.extensions().get::<AttemptError>().unwrap();
+        assert_eq!(error.get().downcast_ref::<Cut>(), Some(&Cut(if at_once { 1 } else { 2 })));
+        assert_eq!(bed::under_way(&engine), 0);
+    }
+    let fine = tower::service_fn(|_: Inner| async { Ok::<_, BoxError>(answer(200)) });
+    assert_eq!(engine.client(fine).infallible().oneshot(request("/")).await.unwrap().status(), 200);
+}
+
+/// Chance may be the user's own: here each side of a split in turn.
+#[tokio::test(start_paused = true)]
+async fn draws_are_replaceable() {
+    let rule = "route: [{destination: {host: reviews}, weight: 90}, {destination: {host: shadow}, weight: 10}]";
+    let engine = bed::engine(rule, "{}");
+    let upstream = || tower::service_fn(|_: Inner| async { Ok::<_, BoxError>(answer(200)) });
+    for (draw, host) in [(0, "reviews"), (89, "reviews"), (90, "shadow"), (99, "shadow")] {
+        let client = engine.client(upstream()).with_draws(move || move || draw);
+        let response = client.oneshot(request("/")).await.unwrap();
+        let cluster = &response.extensions().get::<Summary>().unwrap().cluster;
+        assert_eq!(&**cluster, format!("outbound|80||{host}.default.svc.cluster.local"), "{draw}");
+    }
 }

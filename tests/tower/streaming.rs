@@ -112,6 +112,34 @@ async fn a_body_that_outlasts_the_timeout_is_broken_off() {
     assert_eq!(bed::under_way(&engine), 0);
 }
 
+/// Also a body that never pauses, and nothing comes after the error.
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_broken_off_in_time() {
+    struct Flood;
+    impl http_body::Body for Flood {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+    let engine = bed::engine(&format!("{ROUTE}, timeout: 2s"), "{}");
+    let client = engine.client(tower::service_fn(|_: Inner| async { Ok::<_, BoxError>(Response::new(Flood)) }));
+    let mut body = client.oneshot(request("/")).await.unwrap().into_body();
+    for _ in 0..20 {
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "more");
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(error.downcast_ref::<BodyTimeout>().is_some(), "{error}");
+    assert!(body.frame().await.is_none());
+    assert_eq!(bed::under_way(&engine), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upload_may_take_longer_than_the_timeout() {
     let engine = bed::engine(&format!("{ROUTE}, timeout: 2s"), "{}");
