@@ -13,6 +13,8 @@ mod connector;
 mod infallible;
 #[cfg(feature = "client")]
 mod pool;
+#[cfg(feature = "client")]
+mod proxy_protocol;
 mod replay;
 mod server;
 mod span;

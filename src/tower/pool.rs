@@ -12,6 +12,7 @@
 //! | `http.maxRequestsPerConnection` | a connection serves so many, and no further one |
 //! | `http.maxConcurrentStreams` | another HTTP/2 connection is opened beyond so many streams |
 //! | `http.h2UpgradePolicy`, the port's protocol | HTTP/2 with prior knowledge, or what the client spoke |
+//! | `proxyProtocol` | its header goes first, with the addresses of [`ConnectionInfo`]; each client then has its own connections |
 //! | `tls` | with feature `rustls` as `tls` has it; without that feature the attempt fails, and nothing is sent |
 //!
 //! How many connections and requests there may be at once is the engine's affair, which asks for nothing beyond it.
@@ -21,7 +22,8 @@
 //!
 //! [`Client`]: super::Client
 
-use super::client::Target;
+use super::client::{ConnectionInfo, Target};
+use super::proxy_protocol;
 use super::replay::BoxError;
 use super::wire::{self, Connector, Usage};
 use crate::policy::{ConnectionSettings, Destination, TlsMode, UpstreamProtocol};
@@ -57,8 +59,9 @@ struct Shared<B> {
     tls: crate::tls::TlsOptions,
 }
 
-/// Destination, endpoint, whether HTTP/2 is spoken, and the authority where TLS depends on it.
-type Key = (Arc<str>, Arc<str>, bool, Option<String>);
+/// Destination, endpoint, whether HTTP/2 is spoken, the authority where TLS depends on it, and the client where the
+/// upstream is told who that is.
+type Key = (Arc<str>, Arc<str>, bool, Option<String>, Option<proxy_protocol::Client>);
 
 impl<B> Clone for Pool<B> {
     fn clone(&self) -> Self {
@@ -129,7 +132,7 @@ where
         Pool { shared: Arc::new(Shared { endpoints: Mutex::default(), tls: options }) }
     }
 
-    fn endpoint(&self, target: &Target) -> Result<Arc<EndpointPool<B>>, BoxError> {
+    fn endpoint(&self, target: &Target, client: &ConnectionInfo) -> Result<Arc<EndpointPool<B>>, BoxError> {
         let http2 = match target.destination.as_ref().map(|one| one.connection.protocol).unwrap_or_default() {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
@@ -138,7 +141,9 @@ where
         let intent = target.destination.as_ref().and_then(|one| one.tls.as_ref());
         let by_authority = intent.is_some_and(|tls| tls.mode != TlsMode::Disable && tls.sni.is_none());
         let authority = by_authority.then(|| target.authority().to_owned());
-        let key = (Arc::clone(&target.cluster), Arc::clone(&target.endpoint), http2, authority);
+        let proxied = target.destination.as_ref().and_then(|one| one.proxy_protocol);
+        let told = proxied.map(|_| (client.remote, client.local));
+        let key = (Arc::clone(&target.cluster), Arc::clone(&target.endpoint), http2, authority, told);
         let now = Instant::now();
         let mut endpoints = lock(&self.shared.endpoints);
         if let Some(known) = endpoints.get(&key)
@@ -151,7 +156,8 @@ where
         let tls = wire::Tls::new(target, http2, &self.shared.tls);
         #[cfg(not(feature = "rustls"))]
         let tls = wire::Tls::new(target)?;
-        let connector = Connector::new(target, tls)?;
+        let preface = proxied.map(|version| proxy_protocol::header(version, client)).unwrap_or_default();
+        let connector = Connector::new(target, tls, preface)?;
         let destination = target.destination.clone();
         let used = Mutex::new(now);
         let pool = Arc::new(EndpointPool { destination, connector, http2, lanes: Mutex::default(), used });
@@ -171,7 +177,10 @@ where
         match (&self.destination, destination) {
             (None, None) => true,
             (Some(own), Some(asked)) => {
-                Arc::ptr_eq(own, asked) || (own.connection == asked.connection && own.tls == asked.tls)
+                Arc::ptr_eq(own, asked)
+                    || (own.connection == asked.connection
+                        && own.tls == asked.tls
+                        && own.proxy_protocol == asked.proxy_protocol)
             }
             _ => false,
         }
@@ -225,7 +234,8 @@ where
             let error = "the request has no target: this pool is made to stand behind a client of an engine";
             return Box::pin(std::future::ready(Err(error.into())));
         };
-        let pool = match self.endpoint(&target) {
+        let client = request.extensions().get::<ConnectionInfo>().copied().unwrap_or_default();
+        let pool = match self.endpoint(&target, &client) {
             Ok(pool) => pool,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::Service;
@@ -47,13 +48,15 @@ impl Usage {
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
+    /// What is sent before everything else.
+    preface: Vec<u8>,
     tls: Option<Tls>,
     uri: Uri,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(target: &Target, tls: Option<Tls>) -> Result<Self, BoxError> {
+    pub(super) fn new(target: &Target, tls: Option<Tls>, preface: Vec<u8>) -> Result<Self, BoxError> {
         let uri = Uri::builder().scheme("http").authority(&*target.endpoint).path_and_query("/").build()?;
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -64,7 +67,7 @@ impl Connector {
             tcp.set_keepalive_interval(interval);
             tcp.set_keepalive_retries(probes);
         }
-        Ok(Connector { tcp, tls, uri, timeout: target.connect_timeout })
+        Ok(Connector { tcp, preface, tls, uri, timeout: target.connect_timeout })
     }
 }
 
@@ -79,11 +82,12 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let connecting = self.tcp.call(self.uri.clone());
-        let (tls, timeout) = (self.tls.clone(), self.timeout);
+        let (tls, timeout, preface) = (self.tls.clone(), self.timeout, self.preface.clone());
         Box::pin(async move {
             let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
             let whole = async {
-                let plain = connecting.await?;
+                let mut plain = connecting.await?;
+                plain.inner_mut().write_all(&preface).await?;
                 match tls {
                     None => Ok(Io::Plain(plain)),
                     Some(tls) => tls.shake_hands(plain).await,

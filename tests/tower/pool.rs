@@ -143,3 +143,59 @@ async fn an_endpoint_that_is_not_there_is_a_failure_to_connect_and_another_is_tr
         assert_eq!(get(&both, &pool, "/").await.0, 200);
     }
 }
+
+/// The upstream learns who the client is before anything else is said, over TLS as well as without; clients do not share
+/// connections then.
+#[tokio::test]
+async fn a_proxy_header_goes_first() {
+    use pointsman::tower::ConnectionInfo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let told = told.clone();
+            tokio::spawn(async move {
+                // A connection may serve more than one request: each is told with what came before it on the wire.
+                let mut said = Vec::new();
+                while !said.ends_with(b"\r\n\r\n") || said.len() < 60 {
+                    let mut piece = [0; 1024];
+                    let read = stream.read(&mut piece).await.unwrap();
+                    if read == 0 {
+                        return;
+                    }
+                    said.extend_from_slice(&piece[..read]);
+                }
+                told.send(said).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                // The connection stays open.
+                let _ = stream.read(&mut [0; 1]).await;
+            });
+        }
+    });
+    let client = |last: u8| ConnectionInfo {
+        remote: Some(format!("192.0.2.{last}:5000").parse().unwrap()),
+        local: Some("198.51.100.9:80".parse().unwrap()),
+        ..ConnectionInfo::default()
+    };
+    for (version, first) in [
+        ("V1", &b"PROXY TCP4 192.0.2.7 198.51.100.9 5000 80\r\nGET / HTTP/1.1\r\n"[..]),
+        ("V2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x09\x13\x88\0\x50GET / HTTP/1.1\r\n"),
+    ] {
+        let engine = engine(&[address], Protocol::Http, &format!("{{proxyProtocol: {{version: {version}}}}}"));
+        let pool: Pool<pointsman::tower::ReplayBody<Full<Bytes>>> = Pool::new();
+        for last in [7, 8] {
+            let mut request = Request::get("http://a.default/").body(Full::default()).unwrap();
+            request.extensions_mut().insert(client(last));
+            let response = engine.client(pool.clone()).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let said = heard.recv().await.unwrap();
+            if last == 7 {
+                assert!(said.starts_with(first), "{:?}", String::from_utf8_lossy(&said));
+            } else {
+                assert!(!said.starts_with(b"GET"), "another client, another connection");
+            }
+        }
+    }
+}
