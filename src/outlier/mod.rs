@@ -15,7 +15,12 @@
 //! Cost: a success takes no lock; it reads which statuses are successes, and clears counters that are not clear. A failure
 //! takes the detector's lock. So nearly all of the traffic of healthy hosts never meets.
 
+mod rates;
+
+pub use rates::{FailurePercentage, SuccessRate};
+
 use crate::time::Timestamp;
+use rates::{Rated, Tally};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,6 +51,10 @@ pub struct Settings {
     pub max_ejection_percent: u32,
     /// Statuses that count as errors. Empty: 5xx.
     pub error_codes: Vec<u16>,
+    /// Ejects who does worse than the others. None: nobody. No `DestinationRule` sets it.
+    pub success_rate: Option<SuccessRate>,
+    /// Ejects who fails too often. None: nobody. No `DestinationRule` sets it.
+    pub failure_percentage: Option<FailurePercentage>,
 }
 
 /// What came of one attempt.
@@ -74,6 +83,10 @@ pub enum Reason {
     ConsecutiveGatewayErrors,
     /// Failures that no upstream answered, in a row.
     ConsecutiveLocalOriginFailures,
+    /// Fewer successes than its peers.
+    SuccessRate,
+    /// Too many failures.
+    FailurePercentage,
 }
 
 impl Reason {
@@ -83,6 +96,8 @@ impl Reason {
             Reason::Consecutive5xx => "consecutive-5xx",
             Reason::ConsecutiveGatewayErrors => "consecutive-gateway-errors",
             Reason::ConsecutiveLocalOriginFailures => "consecutive-local-origin-failures",
+            Reason::SuccessRate => "success-rate",
+            Reason::FailurePercentage => "failure-percentage",
         }
     }
 }
@@ -158,6 +173,9 @@ pub struct HostRecord {
     errors: AtomicU32,
     gateway_errors: AtomicU32,
     local_failures: AtomicU32,
+    /// Answers in the interval that runs, and what no upstream answered; counted only where rates count.
+    answers: Tally,
+    local: Tally,
     ejected: AtomicBool,
     ejection: Mutex<Ejection>,
 }
@@ -192,6 +210,8 @@ impl HostRecord {
             errors: AtomicU32::new(0),
             gateway_errors: AtomicU32::new(0),
             local_failures: AtomicU32::new(0),
+            answers: Tally::default(),
+            local: Tally::default(),
             ejected: AtomicBool::new(false),
             ejection: Mutex::default(),
         }
@@ -230,6 +250,8 @@ pub struct Detector {
     inner: Mutex<Inner>,
     /// Which statuses are successes: a copy of what the settings say, for readers without the lock.
     successes: Statuses,
+    /// Do rates count?
+    rates: AtomicBool,
     next_sweep: AtomicU64,
 }
 
@@ -283,6 +305,8 @@ impl Settings {
             max_ejection_time: base_ejection_time.max(Duration::from_secs(300)),
             max_ejection_percent: 10,
             error_codes: Vec::new(),
+            success_rate: None,
+            failure_percentage: None,
         }
     }
 
@@ -290,6 +314,10 @@ impl Settings {
     pub fn ejecting_at_most(mut self, percent: u32) -> Settings {
         self.max_ejection_percent = percent;
         self
+    }
+
+    fn has_rates(&self) -> bool {
+        self.success_rate.is_some() || self.failure_percentage.is_some()
     }
 
     fn ejection_time(&self, times: u32) -> Duration {
@@ -321,8 +349,9 @@ impl Detector {
         let next_sweep = now + settings.interval;
         let successes = Statuses::default();
         successes.fill(|status| settings.is_success(status));
+        let rates = AtomicBool::new(settings.has_rates());
         let inner = Inner { settings, hosts: BTreeMap::new(), ejected: 0, next_sweep };
-        Detector { inner: Mutex::new(inner), successes, next_sweep: AtomicU64::new(next_sweep.as_nanos()) }
+        Detector { inner: Mutex::new(inner), successes, rates, next_sweep: AtomicU64::new(next_sweep.as_nanos()) }
     }
 
     /// New settings: counters and ejections stay.
@@ -335,6 +364,7 @@ impl Detector {
         if inner.settings.error_codes != settings.error_codes {
             self.successes.fill(|status| settings.is_success(status));
         }
+        self.rates.store(settings.has_rates(), Ordering::Relaxed);
         inner.settings = settings;
     }
 
@@ -365,11 +395,15 @@ impl Detector {
 
     /// Counts what came of an attempt. Returns what it led to: one answer may reach two thresholds.
     pub fn record(&self, host: &HostRecord, outcome: Outcome, now: Timestamp) -> Vec<Event> {
+        let rates = self.rates.load(Ordering::Relaxed);
         let is_success = match outcome {
             Outcome::Status(status) => self.successes.contains(status),
             Outcome::Grpc(status) => !is_error(status),
             Outcome::Connected => {
                 clear(&host.local_failures);
+                if rates {
+                    host.local.add(true);
+                }
                 return Vec::new();
             }
             Outcome::Failure | Outcome::Timeout => false,
@@ -377,11 +411,17 @@ impl Detector {
         if is_success {
             clear(&host.errors);
             clear(&host.gateway_errors);
+            if rates {
+                host.answers.add(true);
+            }
             return Vec::new();
         }
         let mut inner = lock(&self.inner);
         let mut events = Vec::new();
         if let Some(status) = inner.settings.external_status(outcome) {
+            if rates {
+                host.answers.add(!is_error(status));
+            }
             if !is_error(status) {
                 // A status beyond the set, or new settings just now.
                 clear(&host.errors);
@@ -401,6 +441,9 @@ impl Detector {
                 events.extend(inner.fire(host, Reason::Consecutive5xx, &host.errors, now));
             }
         } else {
+            if rates {
+                host.local.add(false);
+            }
             let count = host.local_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             if Some(count) == inner.settings.consecutive_local_origin_failures {
                 events.extend(inner.fire(host, Reason::ConsecutiveLocalOriginFailures, &host.local_failures, now));
@@ -455,10 +498,15 @@ impl Inner {
         if !self.hosts.get(&host.key).is_some_and(|known| std::ptr::eq(&**known, host)) {
             return None;
         }
+        Some(self.eject(host, reason, now))
+    }
+
+    /// Ejects a host that is not out, if not too many are.
+    fn eject(&mut self, host: &HostRecord, reason: Reason, now: Timestamp) -> Event {
         let key = Arc::clone(&host.key);
         let cap = Cap { out: self.ejected, hosts: self.hosts.len(), percent: self.settings.max_ejection_percent };
         if !cap.allows_one_more() {
-            return Some(Event::Refused { host: key, reason, cap });
+            return Event::Refused { host: key, reason, cap };
         }
         let mut ejection = lock(&host.ejection);
         let longest = self.settings.max_ejection_time + self.settings.base_ejection_time;
@@ -470,15 +518,17 @@ impl Inner {
         host.ejected.store(true, Ordering::Release);
         self.ejected += 1;
         let until = now + self.settings.ejection_time(ejection.times);
-        Some(Event::Ejected { host: key, reason, until })
+        Event::Ejected { host: key, reason, until }
     }
 
-    /// One review. Is there anything left that a later one could change?
+    /// One review: who is back, who does too badly, whose next ejection is shorter. Is there anything left that a later one
+    /// could change?
     fn review(&mut self, at: Timestamp, events: &mut Vec<Event>) -> bool {
         let mut busy = false;
         for host in self.hosts.values() {
             let mut ejection = lock(&host.ejection);
             if host.is_ejected() {
+                busy = true;
                 if at - ejection.since >= self.settings.ejection_time(ejection.times) {
                     ejection.returned = Some(at);
                     host.reset();
@@ -486,14 +536,48 @@ impl Inner {
                     self.ejected = self.ejected.saturating_sub(1);
                     events.push(Event::Returned { host: Arc::clone(&host.key) });
                 }
+            }
+        }
+        if self.settings.has_rates() {
+            self.judge(at, events);
+        }
+        for host in self.hosts.values().filter(|host| !host.is_ejected()) {
+            let mut ejection = lock(&host.ejection);
+            if ejection.times > 0 {
                 busy = true;
-            } else if ejection.times > 0 {
                 if ejection.returned.is_none_or(|returned| at - returned >= self.settings.interval) {
                     ejection.times -= 1;
                 }
-                busy = true;
             }
         }
-        busy
+        busy || self.ejected > 0
+    }
+
+    /// Ejects by rates: answers first, then what no upstream answered.
+    fn judge(&mut self, at: Timestamp, events: &mut Vec<Event>) {
+        let hosts: Vec<Arc<HostRecord>> = self.hosts.values().cloned().collect();
+        let (success, failure) = (self.settings.success_rate, self.settings.failure_percentage);
+        let least = [success.map(|one| one.minimum_hosts), failure.map(|one| one.minimum_hosts)];
+        let enough = least.iter().flatten().any(|least| hosts.len() >= *least as usize);
+        for tally in [|host: &HostRecord| host.answers.take(), |host: &HostRecord| host.local.take()] {
+            let rated: Vec<Rated> = (0..)
+                .zip(&hosts)
+                // Taken of all: each interval begins anew.
+                .map(|(index, host)| (index, tally(host), host.is_ejected()))
+                .filter(|(_, _, out)| !out)
+                .filter_map(|(index, tally, _)| Rated::new(index, tally))
+                .collect();
+            if !enough {
+                continue;
+            }
+            let worse = success.map(|one| one.judge(&rated)).unwrap_or_default();
+            let failing = failure.map(|one| one.judge(&rated)).unwrap_or_default();
+            let judged = worse.into_iter().map(|host| (host, Reason::SuccessRate));
+            for (host, reason) in judged.chain(failing.into_iter().map(|host| (host, Reason::FailurePercentage))) {
+                if !hosts[host].is_ejected() {
+                    events.push(self.eject(&hosts[host], reason, at));
+                }
+            }
+        }
     }
 }

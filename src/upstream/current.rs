@@ -118,15 +118,15 @@ pub(super) fn warmup(destination: &Destination) -> Option<balance::Warmup> {
 
 fn outlier_settings(destination: &Destination) -> Option<outlier::Settings> {
     let settings = destination.outlier.as_ref()?;
+    let defaults = outlier::Settings::new(settings.interval, settings.base_ejection_time);
     Some(outlier::Settings {
         consecutive_5xx: settings.consecutive_5xx,
         consecutive_gateway_errors: settings.consecutive_gateway_errors,
         consecutive_local_origin_failures: settings.consecutive_local_origin_failures,
         split_local_origin: settings.split_local_origin,
-        interval: settings.interval,
-        base_ejection_time: settings.base_ejection_time,
         max_ejection_time: settings.max_ejection_time,
         max_ejection_percent: settings.max_ejection_percent,
         error_codes: settings.error_codes.clone(),
+        ..defaults
     })
 }

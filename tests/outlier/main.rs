@@ -2,6 +2,7 @@
 //! histories.
 
 mod history;
+mod rates;
 mod table;
 
 use pointsman::outlier::{Detector, Event, HostRecord, Reason, Settings};
