@@ -461,15 +461,12 @@ impl Detector {
         let mut events = Vec::new();
         while now >= inner.next_sweep {
             let at = inner.next_sweep;
-            let busy = inner.review(at, &mut events);
-            inner.next_sweep = if busy {
-                at + inner.settings.interval.max(Duration::from_millis(1))
-            } else {
-                // Nothing is left to review: later reviews until now would find nothing either.
-                let interval = inner.settings.interval.max(Duration::from_millis(1));
-                let skipped = (now - at).as_nanos() / interval.as_nanos();
-                at + interval.saturating_mul(u32::try_from(skipped).unwrap_or(u32::MAX).saturating_add(1))
-            };
+            let interval = inner.settings.interval.max(Duration::from_millis(1));
+            // Reviews until then would find nothing to do; those until now are all that is asked for.
+            let due = inner.review(at, &mut events).unwrap_or(now).min(now);
+            let skipped = (due - at).as_nanos().saturating_sub(1) / interval.as_nanos();
+            let skipped = u32::try_from(skipped).unwrap_or(u32::MAX);
+            inner.next_sweep = at + interval.saturating_mul(skipped.saturating_add(1));
         }
         self.next_sweep.store(inner.next_sweep.as_nanos(), Ordering::Release);
         events
@@ -521,14 +518,13 @@ impl Inner {
         Event::Ejected { host: key, reason, until }
     }
 
-    /// One review: who is back, who does too badly, whose next ejection is shorter. Is there anything left that a later one
-    /// could change?
-    fn review(&mut self, at: Timestamp, events: &mut Vec<Event>) -> bool {
-        let mut busy = false;
+    /// One review: who is back, who does too badly, whose next ejection is shorter. Gives the first time at which another
+    /// one could change something; none if nothing is left.
+    fn review(&mut self, at: Timestamp, events: &mut Vec<Event>) -> Option<Timestamp> {
+        let next = at + self.settings.interval;
         for host in self.hosts.values() {
             let mut ejection = lock(&host.ejection);
             if host.is_ejected() {
-                busy = true;
                 if at - ejection.since >= self.settings.ejection_time(ejection.times) {
                     ejection.returned = Some(at);
                     host.reset();
@@ -541,16 +537,22 @@ impl Inner {
         if self.settings.has_rates() {
             self.judge(at, events);
         }
-        for host in self.hosts.values().filter(|host| !host.is_ejected()) {
+        let mut due: Option<Timestamp> = None;
+        for host in self.hosts.values() {
             let mut ejection = lock(&host.ejection);
-            if ejection.times > 0 {
-                busy = true;
+            let then = if host.is_ejected() {
+                ejection.since + self.settings.ejection_time(ejection.times)
+            } else if ejection.times > 0 {
                 if ejection.returned.is_none_or(|returned| at - returned >= self.settings.interval) {
                     ejection.times -= 1;
                 }
-            }
+                next
+            } else {
+                continue;
+            };
+            due = Some(due.map_or(then, |due| due.min(then)));
         }
-        busy || self.ejected > 0
+        due
     }
 
     /// Ejects by rates: answers first, then what no upstream answered.

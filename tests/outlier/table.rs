@@ -286,6 +286,21 @@ fn late_reviews_catch_up() {
     }
 }
 
+/// A review that comes years late costs no more than a few: those at which nothing happens are left out.
+#[test]
+fn a_very_late_review_is_no_work() {
+    let mut settings = errors(1);
+    (settings.interval, settings.base_ejection_time) = (Duration::from_millis(1), seconds(864_000));
+    settings.max_ejection_time = settings.base_ejection_time;
+    let (detector, hosts) = detector(settings, 1);
+    detector.record(&hosts[0], Outcome::Status(500), at(5));
+    assert!(detector.sweep(at(863_999_999)).is_empty());
+    assert!(detector.sweep(at(864_000_004)).is_empty());
+    assert!(matches!(detector.sweep(at(864_000_005)).as_slice(), [Event::Returned { .. }]));
+    assert!(detector.sweep(at(1_000_000_000_000)).is_empty());
+    assert_eq!(detector.next_sweep(), at(1_000_000_000_001));
+}
+
 #[test]
 fn hosts_come_and_go() {
     let (detector, hosts) = detector(errors(2).ejecting_at_most(50), 4);
