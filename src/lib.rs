@@ -91,8 +91,8 @@
 //! always give the same decision. How many draws a call takes, and in which order, is part of its documentation.
 //!
 //! # Features
-//! `yaml` and `tower` are on by default; the core without them depends on `serde`, `http`, `regex`, `thiserror`, `ipnet` and
-//! two hashes. A feature adds; it never changes what is decided.
+//! `yaml` and `tower` are on by default; the core without them depends on `serde`, `http`, `regex`, `thiserror`, `ipnet`,
+//! `arc-swap` and two hashes. A feature adds; it never changes what is decided.
 #![forbid(unsafe_code)]
 
 pub mod balance;
@@ -125,6 +125,6 @@ pub use engine::Engine;
 pub use resource::Resources;
 
 /// The README's examples, run as tests.
-#[cfg(all(doctest, feature = "yaml", feature = "tower"))]
+#[cfg(all(doctest, feature = "yaml", feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
