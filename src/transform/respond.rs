@@ -2,7 +2,7 @@
 //!
 //! With a body there is a `content-type` (`text/plain`, unless header operations gave one) and a `content-length`; without
 //! one there is neither. A gRPC request gets status 200 with `grpc-status` and, percent-encoded, the body as
-//! `grpc-message`.
+//! `grpc-message`; to a HEAD request the message is as little sent as the body is.
 
 use super::context::Context;
 use super::headers;
@@ -65,6 +65,7 @@ impl<'a> Reply<'a> {
                 head.headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
             }
             if !self.body.is_empty()
+                && request.method != Method::HEAD
                 && let Ok(message) = HeaderValue::from_bytes(&percent_encode(self.body))
             {
                 head.headers.insert("grpc-message", message);
