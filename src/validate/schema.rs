@@ -147,19 +147,25 @@ impl Field {
 }
 
 /// What a walk through a document found.
-#[derive(Default)]
 struct Found {
+    /// The code for a required field that is missing: each kind has its own.
+    required: &'static str,
     structure: Report,
     unknown: Report,
     cel: Report,
 }
 
 pub(super) fn judge(document: &Value, report: &mut Report) -> SchemaVerdict {
-    let mut found = Found::default();
     let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
     let (Some(map), Some(root)) = (document.as_map(), kinds().get(kind)) else {
         report.error("DEC-001", "kind", format!("`{kind}` is neither a VirtualService nor a DestinationRule"));
         return SchemaVerdict::Reject;
+    };
+    let mut found = Found {
+        required: if kind == "VirtualService" { "CRD-VS-001" } else { "CRD-DR-001" },
+        structure: Report::default(),
+        unknown: Report::default(),
+        cel: Report::default(),
     };
     let version = map.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if !crate::resource::is_served(version) {
@@ -292,7 +298,7 @@ impl Field {
 
     fn object(&self, map: &Map, path: &str, found: &mut Found) {
         for name in self.required.iter().filter(|name| map.get(name).is_none()) {
-            found.structure.error("CRD-001", path, format!("`{name}` is required"));
+            found.structure.error(found.required, path, format!("`{name}` is required"));
         }
         for group in &self.one_of {
             let present: Vec<&str> = group.iter().map(String::as_str).filter(|name| map.get(name).is_some()).collect();
@@ -358,7 +364,16 @@ impl Field {
             } else {
                 (text(self.minimum, "any"), text(self.maximum, "any"))
             };
-            found.structure.error("CRD-004", path, format!("{number} is outside of {from} to {to}"));
+            let name = path.rsplit('.').next().unwrap_or_default();
+            let code = match name.split('[').next().unwrap_or_default() {
+                "outlierDetectionHttpErrorCodes" => "CRD-DR-003",
+                "minimumPercent" | "aggression" => "CRD-DR-004",
+                "minClusterSize" => "CRD-DR-005",
+                "percent" if self.maximum == Some(100.0) => "CRD-DR-006",
+                _ if self.int32 => "CRD-005",
+                _ => "CRD-004",
+            };
+            found.structure.error(code, path, format!("{number} is outside of {from} to {to}"));
         }
     }
 }

@@ -14,8 +14,20 @@ struct Rule<'a, M> {
     matches: &'a [M],
 }
 
+/// The codes of: a second catch-all, a condition after a catch-all, a condition that was there before, a rule of such alone.
+type Codes = [&'static str; 4];
+
+const HTTP: Codes = ["VS-WARN-001", "VS-WARN-002", "VS-WARN-003", "VS-WARN-004"];
+const TLS: Codes = ["VS-WARN-006"; 4];
+const TCP: Codes = ["VS-WARN-007"; 4];
+
 /// Walks through the rules of one protocol. Gives each condition that stays, with its rule and place.
-fn walk<'a, M: PartialEq>(protocol: &str, rules: &[Rule<'a, M>], report: &mut Report) -> Vec<(usize, usize, &'a M)> {
+fn walk<'a, M: PartialEq>(
+    protocol: &str,
+    [second, after, before, alone]: Codes,
+    rules: &[Rule<'a, M>],
+    report: &mut Report,
+) -> Vec<(usize, usize, &'a M)> {
     let mut seen: Vec<(usize, usize, &M)> = Vec::new();
     let mut catch_all: Option<&str> = None;
     for (rule_index, rule) in rules.iter().enumerate() {
@@ -24,7 +36,7 @@ fn walk<'a, M: PartialEq>(protocol: &str, rules: &[Rule<'a, M>], report: &mut Re
             match catch_all {
                 Some(first) => {
                     let message = format!("the rule is never reached: rule {first} takes every request");
-                    report.warn("VS-WARN-001", path, message);
+                    report.warn(second, path, message);
                 }
                 None => catch_all = Some(&rule.label),
             }
@@ -35,20 +47,20 @@ fn walk<'a, M: PartialEq>(protocol: &str, rules: &[Rule<'a, M>], report: &mut Re
             let path = format!("{path}.match[{index}]");
             if let Some(first) = catch_all {
                 let message = format!("this is never reached: rule {first} takes every request");
-                report.warn("VS-WARN-002", path, message);
+                report.warn(after, path, message);
                 continue;
             }
             match seen.iter().find(|(_, _, known)| *known == condition) {
                 Some((first, _, _)) => {
                     repeated += 1;
                     let message = format!("rule {} has the same conditions already", rules[*first].label);
-                    report.warn("VS-WARN-003", path, message);
+                    report.warn(before, path, message);
                 }
                 None => seen.push((rule_index, index, condition)),
             }
         }
         if repeated == rule.matches.len() {
-            report.warn("VS-WARN-004", path, "every condition of the rule stood before: it is never reached");
+            report.warn(alone, path, "every condition of the rule stood before: it is never reached");
         }
     }
     seen
@@ -74,7 +86,7 @@ pub(super) fn http(routes: &[HttpRoute], report: &mut Report) {
         .enumerate()
         .map(|(index, (route, matches))| Rule { label: label(&route.name, index), matches })
         .collect();
-    let seen = walk("http", &rules, report);
+    let seen = walk("http", HTTP, &rules, report);
     let prefixes: Vec<(usize, usize, &str, &HttpMatchRequest)> = seen
         .into_iter()
         .filter_map(|(rule, index, condition)| match &condition.uri {
@@ -101,7 +113,7 @@ pub(super) fn tls(routes: &[TlsRoute], report: &mut Report) {
         .enumerate()
         .map(|(index, route)| Rule { label: label("", index), matches: &route.r#match[..] })
         .collect();
-    walk("tls", &rules, report);
+    walk("tls", TLS, &rules, report);
 }
 
 pub(super) fn tcp(routes: &[TcpRoute], report: &mut Report) {
@@ -110,7 +122,7 @@ pub(super) fn tcp(routes: &[TcpRoute], report: &mut Report) {
         .enumerate()
         .map(|(index, route)| Rule { label: label("", index), matches: &route.r#match[..] })
         .collect();
-    walk("tcp", &rules, report);
+    walk("tcp", TCP, &rules, report);
 }
 
 /// A condition as Istio writes it down to compare it. Patterns are written as nothing.

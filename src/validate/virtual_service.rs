@@ -120,7 +120,7 @@ fn http(whole: &Whole<'_>, route: &HttpRoute, path: &str, report: &mut Report) {
     for (index, block) in route.r#match.iter().enumerate() {
         match_block(block, &format!("{path}.match[{index}]"), report);
     }
-    headers(route.headers.as_ref(), path, report);
+    headers(route.headers.as_ref(), RULE_HEADERS, path, report);
     authority(route, path, report);
     if let Some(policy) = &route.cors_policy {
         cors(policy, &format!("{path}.corsPolicy"), report);
@@ -236,8 +236,16 @@ fn match_block(block: &HttpMatchRequest, path: &str, report: &mut Report) {
     }
 }
 
+/// The codes of: a request header that is set, one that is removed, a response header, a value.
+const RULE_HEADERS: [&str; 4] = ["VS-HTTP-027", "VS-HTTP-028", "VS-HTTP-029", "VS-HTTP-030"];
+
 /// VS-HTTP-027 to VS-HTTP-030, and VS-HTTP-077 for a destination's own.
-fn headers(headers: Option<&Headers>, path: &str, report: &mut Report) {
+fn headers(
+    headers: Option<&Headers>,
+    [set, remove, response, bad_value]: [&'static str; 4],
+    path: &str,
+    report: &mut Report,
+) {
     let Some(headers) = headers else { return };
     let mut side = |operations: Option<&HeaderOperations>, name: &str, is_request: bool| {
         let Some(operations) = operations else { return };
@@ -246,15 +254,15 @@ fn headers(headers: Option<&Headers>, path: &str, report: &mut Report) {
             for (key, value) in entries {
                 let path = format!("{path}.{map}[{key}]");
                 let (code, verdict) = if is_request {
-                    ("VS-HTTP-027", ask::request_header(key))
+                    (set, ask::request_header(key))
                 } else {
-                    ("VS-HTTP-029", ask::operation_header(key))
+                    (response, ask::operation_header(key))
                 };
                 note(report, code, path.as_str(), verdict);
-                note(report, "VS-HTTP-030", path, ask::header_value(value));
+                note(report, bad_value, path, ask::header_value(value));
             }
         }
-        let code = if is_request { "VS-HTTP-028" } else { "VS-HTTP-029" };
+        let code = if is_request { remove } else { response };
         for (index, name) in operations.remove.iter().enumerate() {
             note(report, code, format!("{path}.remove[{index}]"), ask::operation_header(name));
         }
@@ -480,7 +488,7 @@ fn http_destinations(whole: &Whole<'_>, route: &HttpRoute, path: &str, report: &
     let mut total: i32 = 0;
     for (index, one) in route.route.iter().enumerate() {
         let path = format!("{path}.route[{index}]");
-        headers(one.headers.as_ref(), &path, report);
+        headers(one.headers.as_ref(), ["VS-HTTP-077"; 4], &path, report);
         match &one.destination {
             None => report.error("VS-HTTP-076", path.as_str(), "a route needs a destination"),
             Some(target) if !whole.gateway_semantics => {

@@ -364,6 +364,10 @@ fn connections(service: &VirtualService, namespace: &str, report: &mut Report) {
             let own = Guard::new(block.port, &block.gateways, &block.source_labels, &block.source_namespace, namespace);
             let names: Vec<String> = block.sni_hosts.iter().map(|name| name.to_ascii_lowercase()).collect();
             let place = format!("tls[{rule}].match[{at}]");
+            if !block.destination_subnets.is_empty() {
+                // What a block says of addresses holds on for those after it that say nothing.
+                known.retain(|(_, _, subnets, _)| !subnets.is_empty());
+            }
             let first = known.iter().find(|(guard, other, subnets, _)| {
                 *other == names && *subnets == block.destination_subnets && narrower(&own, guard)
             });
