@@ -3,11 +3,12 @@
 //! The compiler notes what it leaves out where it knows the reason best. What is left without a word falls under static
 //! conditions (a port, labels, a namespace, gateways that are not the viewpoint's), or under a root rule of a delegate that
 //! is not in force itself. This pass finds it by comparing what was written with what came of it. It also takes back what
-//! was noted for one port of a rule that is in force on another.
+//! was noted for one port of a rule that is in force on another. And it names the destinations of routes in force that nobody
+//! defines: those answer 503.
 
 use super::report::{NoteCode, Report};
 use super::{KIND, qualified};
-use crate::policy::{ConnectionPortSpec, Origin, PortSpec, Section};
+use crate::policy::{Action, ConnectionPortSpec, Origin, PortSpec, Section, Target};
 use crate::resource::VirtualService;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +70,35 @@ pub(super) fn complete(
             }
         };
         report.note(KIND, &name, path, NoteCode::NeverHolds, message);
+    }
+    missing_destinations(report, ports, connections);
+}
+
+/// Notes each rule in force with a destination or a mirror that nobody defines.
+fn missing_destinations(report: &mut Report, ports: &[PortSpec], connections: &[ConnectionPortSpec]) {
+    let routes = ports.iter().flat_map(|port| &port.virtual_hosts).flat_map(|host| &host.routes);
+    let of_routes = routes.flat_map(|route| {
+        let forward = if let Action::Forward(forward) = &route.action { Some(forward) } else { None };
+        let destinations = forward.into_iter().flat_map(|forward| {
+            let routed = forward.destinations.iter().map(|destination| &destination.target);
+            routed.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
+        });
+        destinations.map(|target| (&route.origin, target))
+    });
+    let chains = connections.iter().flat_map(|port| &port.chains);
+    let of_chains =
+        chains.flat_map(|chain| chain.destinations.iter().map(|destination| (&chain.origin, &destination.target)));
+    let mut found = BTreeSet::new();
+    for (origin, target) in of_routes.chain(of_chains) {
+        let (Origin::Rule { resource, section, rule, delegate, .. }, Target::Missing(name)) = (origin, target) else {
+            continue;
+        };
+        let (resource, rule) = delegate.as_ref().map_or((resource, rule), |(delegate, inner)| (delegate, inner));
+        found.insert((resource, *section, *rule, name));
+    }
+    for (resource, section, rule, name) in found {
+        let message = format!("`{name}` is defined by no service and rule that the client sees: requests get 503");
+        report.note(KIND, resource, path_of((section, rule, None)), NoteCode::MissingDestination, message);
     }
 }
 

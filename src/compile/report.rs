@@ -64,7 +64,7 @@ pub enum NoteCode {
 }
 
 impl NoteCode {
-    /// The code as findings carry it: `PM-101` and on, listed in [`CODES`](crate::validate::CODES).
+    /// The code as findings carry it: `PM-101` and on, or that of the analyzer which says the same, listed in [`CODES`](crate::validate::CODES).
     pub fn code(self) -> &'static str {
         match self {
             NoteCode::NotExported => "PM-101",
@@ -73,13 +73,13 @@ impl NoteCode {
             NoteCode::HostTaken => "PM-104",
             NoteCode::NeverHolds => "PM-105",
             NoteCode::Shadowed => "PM-106",
-            NoteCode::DelegateMissing => "PM-107",
-            NoteCode::DelegateHidden => "PM-108",
+            NoteCode::DelegateMissing => "PM-010",
+            NoteCode::DelegateHidden => "PM-011",
             NoteCode::DelegateConflict => "PM-109",
             NoteCode::DelegateUnused => "PM-110",
             NoteCode::Invalid => "PM-111",
             NoteCode::MissingDestination => "PM-112",
-            NoteCode::NoService => "PM-113",
+            NoteCode::NoService => "AN-019",
             NoteCode::RuleHidden => "PM-114",
         }
     }

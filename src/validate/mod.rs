@@ -1,15 +1,19 @@
 //! Is a policy right? As the API server, Istio's webhook, and an experienced reader would judge it.
 //!
-//! Three layers, each of them callable alone:
+//! Layers, each of them callable alone:
 //!
 //! | layer | what it asks | entry |
 //! |---|---|---|
 //! | schema | the CRD: types, required fields, enums, bounds, one-of groups, unknown fields, then CEL | [`schema`] |
 //! | webhook | does it decode, and do the rules of Istio's admission webhook hold; what does it warn of | [`webhook`] |
 //! | apply | both, in the API server's order | [`apply`] |
+//! | analysis | all documents together: `apply` for each, what they say of each other and of a mesh, and what a compile leaves out | [`analyze`] |
 //!
-//! Each rule has a code (`VS-HTTP-011`, `DR-LB-008`, …), listed with its meaning in [`CODES`]. The verdict of a layer is
-//! *reject* if it found an error. A resource that is rejected is not warned about.
+//! Each finding is a [`Diagnostic`] with a stable code (`VS-HTTP-011`, `DR-LB-008`, …); [`CODES`] has a table of all of them
+//! with examples. The verdict of a layer is *reject* if it found an error. A resource that is rejected is not warned about.
+//!
+//! Findings print as one line each. With the feature `diagnostics` they print as a compiler's do, with the line of the source
+//! and what is marked in it ([`render`]), and as SARIF ([`Sarif`]); as JSON they are plain serde data.
 
 mod analysis;
 mod codes;
@@ -21,7 +25,7 @@ mod unreachable;
 mod virtual_service;
 
 pub use analysis::analyze;
-pub use codes::{CODES, CodeInfo};
+pub use codes::{At, CODES, CodeInfo, EXAMPLE_MESH};
 pub use report::{Diagnostic, Related, Report, Severity};
 pub use schema::SchemaVerdict;
 

@@ -101,7 +101,7 @@ impl Diagnostic {
             source: None,
             path: path.into(),
             position: None,
-            message: message.into(),
+            message: one_line(message.into()),
             suggestion: None,
             related: Vec::new(),
         }
@@ -246,6 +246,15 @@ pub(super) fn locate(document: &Value, path: &str) -> Option<Position> {
     position
 }
 
+/// A text that may quote what was written, without what would break the line.
+fn one_line(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+    } else {
+        text
+    }
+}
+
 /// A field's other spelling.
 fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
@@ -272,7 +281,7 @@ impl fmt::Display for Diagnostic {
             write!(f, " {resource}")?;
         }
         if !self.path.is_empty() {
-            write!(f, " {}", self.path)?;
+            write!(f, " {}", one_line(self.path.clone()))?;
         }
         write!(f, ": {}", self.message)?;
         match &self.suggestion {

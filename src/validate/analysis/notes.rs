@@ -32,7 +32,9 @@ impl Notes {
                 "" => "spec".to_owned(),
                 path => format!("spec.{path}"),
             };
-            let told = report.diagnostics.iter().any(|one| covers(one.code, *code) && path.starts_with(&one.path));
+            let told = report.diagnostics.iter().any(|one| {
+                covers(one.code, *code) && (path.starts_with(&one.path) || one.path.starts_with(&path))
+            });
             if !told {
                 report.add(severity(*code), code.code(), path, message.as_str());
             }
@@ -52,6 +54,7 @@ fn covers(found: &str, note: NoteCode) -> bool {
         NoteCode::NoService => found == "AN-019",
         NoteCode::RuleHidden => matches!(found, "PM-072" | "PM-073"),
         NoteCode::Invalid => found == "PM-030",
+        NoteCode::MissingDestination => matches!(found, "AN-005" | "AN-006" | "AN-007" | "AN-008" | "AN-009"),
         _ => false,
     }
 }
