@@ -19,14 +19,22 @@ mod analysis;
 mod codes;
 mod destination_rule;
 mod predicates;
+#[cfg(feature = "diagnostics")]
+mod render;
 mod report;
+#[cfg(feature = "diagnostics")]
+mod sarif;
 mod schema;
 mod unreachable;
 mod virtual_service;
 
 pub use analysis::analyze;
 pub use codes::{At, CODES, CodeInfo, EXAMPLE_MESH};
+#[cfg(feature = "diagnostics")]
+pub use render::Sources;
 pub use report::{Diagnostic, Related, Report, Severity};
+#[cfg(feature = "diagnostics")]
+pub use sarif::Sarif;
 pub use schema::SchemaVerdict;
 
 use crate::resource::{DestinationRule, Findings, Value, VirtualService};

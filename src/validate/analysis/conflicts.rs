@@ -1,9 +1,9 @@
-//! Resources that claim the same: two VirtualServices for a host in sidecars, two DestinationRules for one host.
+//! Resources that claim the same: a name, a host in sidecars, a host's settings.
 
 use super::Context;
 use crate::hosts;
-use crate::resource::{DestinationRule, VirtualService};
-use crate::validate::report::{Report, Severity};
+use crate::resource::{DestinationRule, ObjectMeta, VirtualService};
+use crate::validate::report::{Related, Report, Severity};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Who claims which host in sidecars: by scope (`*`, or a namespace) and full host name.
@@ -60,7 +60,22 @@ fn keys(service: &VirtualService, context: &Context<'_>) -> Vec<(String, String)
     hosts.flat_map(|host| scopes.iter().map(move |scope| ((*scope).to_owned(), host.clone()))).collect()
 }
 
+/// PM-004: a kind has a name once in a namespace. Engines take both; a cluster keeps the one that is applied last.
+fn same_name(metadata: &ObjectMeta, first: Option<Related>, context: &Context<'_>, report: &mut Report) {
+    if let Some(first) = first {
+        let message = format!(
+            "`{}` is there twice: applied to a cluster, the later one replaces the earlier",
+            context.qualified(metadata)
+        );
+        report.add(Severity::Warning, "PM-004", "metadata.name", message).related.push(first);
+    }
+}
+
 pub(super) fn check(service: &VirtualService, context: &Context<'_>, report: &mut Report) {
+    let first = context.by_name.get(&context.qualified(&service.metadata));
+    let first = first.filter(|first| !std::ptr::eq(**first, service));
+    let first = first.map(|first| context.related(first, "metadata.name", "the first one"));
+    same_name(&service.metadata, first, context, report);
     hosts_in_sidecars(service, context, report);
     subset_beside_gateway(service, context, report);
 }
@@ -83,12 +98,13 @@ fn hosts_in_sidecars(service: &VirtualService, context: &Context<'_>, report: &m
             let wider = claims.public_wildcards.iter().filter(|(other, _)| *other != host && hosts::overlap(other, &host));
             others.extend(wider.map(|(_, other)| *other));
         }
-        let Some(other) = others.into_iter().find(|other| !std::ptr::eq(*other, service)) else { continue };
+        let name = context.qualified(&service.metadata);
+        let Some(other) = others.into_iter().find(|other| context.qualified(&other.metadata) != name) else { continue };
         let at = service.spec.hosts.iter().position(|one| context.expand(one, &service.metadata) == host);
         let path = at.map_or_else(|| "spec.hosts".to_owned(), |at| format!("spec.hosts[{at}]"));
         let message = format!(
             "`{host}` is also a host of VirtualService {}: a sidecar takes one of the two whole, the older, and ignores \
-             the other; put their rules into one, or delegate",
+             the other",
             context.qualified(&other.metadata)
         );
         let finding = report.add(Severity::Error, "AN-014", path, message);
@@ -121,8 +137,16 @@ fn subset_beside_gateway(service: &VirtualService, context: &Context<'_>, report
     }
 }
 
-/// PM-072 and PM-073: rules of one host are put together, and only the oldest counts where two say the same.
 pub(super) fn check_rule(rule: &DestinationRule, context: &Context<'_>, report: &mut Report) {
+    let first = context.rules_by_name.get(&context.qualified(&rule.metadata));
+    let first = first.filter(|first| !std::ptr::eq(**first, rule));
+    let first = first.map(|first| context.related_rule(first, "metadata.name", "the first one"));
+    same_name(&rule.metadata, first, context, report);
+    older_rules(rule, context, report);
+}
+
+/// PM-072 and PM-073: rules of one host are put together, and only the oldest counts where two say the same.
+fn older_rules(rule: &DestinationRule, context: &Context<'_>, report: &mut Report) {
     let host = context.expand(&rule.spec.host, &rule.metadata);
     let own = context.namespace(&rule.metadata);
     let age = |rule: &DestinationRule| {

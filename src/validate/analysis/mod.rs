@@ -113,8 +113,10 @@ struct Context<'a> {
     /// DestinationRules by the host that they are for, and those for wildcards.
     rules: HashMap<String, Vec<&'a DestinationRule>>,
     wildcard_rules: Vec<(String, &'a DestinationRule)>,
-    /// VirtualServices by `namespace/name`.
+    /// VirtualServices by `namespace/name`; of several the first.
     by_name: HashMap<String, &'a VirtualService>,
+    /// DestinationRules by `namespace/name`; of several the first.
+    rules_by_name: HashMap<String, &'a DestinationRule>,
     /// VirtualServices by the scope and host that they claim in sidecars.
     claims: conflicts::Claims<'a>,
     /// Subsets that some route names: (host, subset).
@@ -133,6 +135,7 @@ impl<'a> Context<'a> {
             rules: HashMap::new(),
             wildcard_rules: Vec::new(),
             by_name: HashMap::new(),
+            rules_by_name: HashMap::new(),
             claims: conflicts::Claims::default(),
             used_subsets: HashSet::new(),
             documents: resources.documents.iter().map(|document| (document.content, document)).collect(),
@@ -149,9 +152,10 @@ impl<'a> Context<'a> {
                 context.wildcard_rules.push((host.clone(), rule));
             }
             context.rules.entry(host).or_default().push(rule);
+            context.rules_by_name.entry(context.qualified(&rule.metadata)).or_insert(rule);
         }
         for service in &resources.virtual_services {
-            context.by_name.insert(context.qualified(&service.metadata), service);
+            context.by_name.entry(context.qualified(&service.metadata)).or_insert(service);
             let used = destinations::all(service).filter(|(_, destination, _)| !destination.subset.is_empty());
             for (_, destination, _) in used {
                 let host = context.expand(&destination.host, &service.metadata);
