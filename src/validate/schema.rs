@@ -148,6 +148,8 @@ impl Field {
 
 /// What a walk through a document found.
 struct Found {
+    /// The kind's own schema.
+    root: &'static Field,
     /// The code for a required field that is missing: each kind has its own.
     required: &'static str,
     structure: Report,
@@ -162,6 +164,7 @@ pub(super) fn judge(document: &Value, report: &mut Report) -> SchemaVerdict {
         return SchemaVerdict::Reject;
     };
     let mut found = Found {
+        root,
         required: if kind == "VirtualService" { "CRD-VS-001" } else { "CRD-DR-001" },
         structure: Report::default(),
         unknown: Report::default(),
@@ -254,11 +257,14 @@ impl Field {
     fn walk(&self, value: &Value, path: &str, found: &mut Found) {
         if value.is_null() {
             if !self.nullable {
-                found.structure.error(
-                    "CRD-002",
-                    path,
-                    format!("null is not {}; leave the field out", self.kind.article()),
-                );
+                let message = match self.kind {
+                    Kind::Object | Kind::Array => format!(
+                        "nothing stands in it, and {} is wanted: indent what belongs into it, or leave it out",
+                        self.kind.article()
+                    ),
+                    _ => format!("null is not {}; leave the field out", self.kind.article()),
+                };
+                found.structure.error("CRD-002", path, message);
             }
             return;
         }
@@ -290,8 +296,20 @@ impl Field {
             },
             (Kind::Number, Data::Number(number)) => self.bounds(number.as_f64(), path, found),
             _ => {
-                let message = format!("{} is wanted, not {}", self.kind.article(), value.type_name());
-                found.structure.error("CRD-001", path, message);
+                let is_duration = self.rule == Some(Rule::Duration);
+                let wanted = if is_duration { "a time with its unit, such as `1.5s`," } else { self.kind.article() };
+                let message = format!("{wanted} is wanted, not a {}", value.type_name());
+                let text = value.as_number().map(|number| number.as_str().to_owned());
+                let text = text.or_else(|| value.as_bool().map(|value| value.to_string()));
+                let meant = match (self.kind, value.as_str()) {
+                    (Kind::String, None) if is_duration => text.map(|text| format!("{text}s")),
+                    (Kind::String, None) => text.map(|text| format!("'{text}'")),
+                    (Kind::Array, Some(text)) if text.len() < 60 => Some(format!("[{text}]")),
+                    (Kind::Integer | Kind::Number, Some(text)) if text.parse::<f64>().is_ok() => Some(text.to_owned()),
+                    (Kind::Boolean, Some(text @ ("true" | "false"))) => Some(text.to_owned()),
+                    _ => None,
+                };
+                found.structure.add(Severity::Error, "CRD-001", path, message).suggest(meant);
             }
         }
     }
@@ -320,11 +338,44 @@ impl Field {
             } else if let Some(field) = self.children.get(key) {
                 field.walk(&entry.value, &format!("{path}.{key}"), found);
             } else {
-                let message = format!("there is no field `{key}`");
-                let near = nearest(key, self.children.keys());
-                let path = format!("{path}.{key}");
-                found.unknown.add(Severity::Error, "CRD-012", path, message).suggest(near);
+                let near = nearest(key, self.children.keys()).map(str::to_owned);
+                let (message, meant) = match near.is_none().then(|| found.root.elsewhere(key, path)).flatten() {
+                    Some(place) => (format!("there is no field `{key}` here, but elsewhere there is"), Some(place)),
+                    None => (format!("there is no field `{key}`"), near),
+                };
+                found.unknown.add(Severity::Error, "CRD-012", format!("{path}.{key}"), message).suggest(meant);
             }
+        }
+    }
+
+    /// Where a field of this name is, or of nearly this name: of several places the one that has most in common with a path.
+    fn elsewhere(&self, name: &str, path: &str) -> Option<String> {
+        let mut places = Vec::new();
+        self.places(name, String::new(), &mut places);
+        // `spec.http[0].route` as the schema has it.
+        let mut plain = String::new();
+        let mut depth = 0;
+        for letter in path.chars() {
+            depth += i32::from(letter == '[');
+            if depth == 0 {
+                plain.push(letter);
+            }
+            depth -= i32::from(letter == ']');
+        }
+        let common = |place: &String| place.split('.').zip(plain.split('.')).take_while(|(a, b)| a == b).count();
+        places.into_iter().max_by_key(|place| (common(place), std::cmp::Reverse(place.len())))
+    }
+
+    fn places(&self, name: &str, path: String, places: &mut Vec<String>) {
+        for (own, field) in &self.children {
+            let path = if path.is_empty() { own.clone() } else { format!("{path}.{own}") };
+            if own == name || nearest(name, std::iter::once(own)).is_some() {
+                places.push(path.clone());
+            }
+            field.places(name, path, places);
+        }
+        for inner in [&self.item, &self.value].into_iter().flatten() {
+            inner.places(name, path.clone(), places);
         }
     }
 

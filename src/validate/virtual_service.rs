@@ -253,11 +253,8 @@ fn headers(
         for (map, entries) in [("set", &operations.set), ("add", &operations.add)] {
             for (key, value) in entries {
                 let path = format!("{path}.{map}[{key}]");
-                let (code, verdict) = if is_request {
-                    (set, ask::request_header(key))
-                } else {
-                    (response, ask::operation_header(key))
-                };
+                let (code, verdict) =
+                    if is_request { (set, ask::request_header(key)) } else { (response, ask::operation_header(key)) };
                 note(report, code, path.as_str(), verdict);
                 note(report, bad_value, path, ask::header_value(value));
             }

@@ -59,7 +59,11 @@ fn every_example_has_its_code_and_its_repaired_form_does_not() {
         } else {
             let texts = info.repaired();
             let documents = texts.split("\n---\n").map(|text| apply(&Value::from_yaml(text).unwrap()));
-            documents.flat_map(|report| report.diagnostics).filter(|one| is_bad(&one)).map(|one| one.to_string()).collect()
+            documents
+                .flat_map(|report| report.diagnostics)
+                .filter(|one| is_bad(&one))
+                .map(|one| one.to_string())
+                .collect()
         };
         if !errors.is_empty() {
             wrong.push(format!("{}: repaired, and still wrong: {errors:#?}", info.code));
@@ -151,7 +155,8 @@ fn every_rule_of_istio_is_kept_or_explained() {
         }
     }
     assert!(known.len() > 270, "{}", known.len());
-    let strangers: Vec<&&str> = codes.iter().filter(|code| !code.starts_with("PM-") && !known.contains(**code)).collect();
+    let strangers: Vec<&&str> =
+        codes.iter().filter(|code| !code.starts_with("PM-") && !known.contains(**code)).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
 }
 
@@ -163,7 +168,9 @@ fn table() -> String {
         At::Text => format!("`{}`", escape(text).replace("apiVersion: networking.istio.io/v1, ", "")),
         _ => format!("`{}`", escape(text)),
     };
-    let mut out = String::from("| code | | what it means | how to repair it | an example | repaired |\n|---|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| code | | what it means | how to repair it | an example | repaired |\n|---|---|---|---|---|---|\n",
+    );
     for info in all() {
         let (meaning, repair) = (escape(info.meaning), escape(info.repair));
         let severity = info.severity.as_str();

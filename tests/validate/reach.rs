@@ -33,7 +33,8 @@ fn unreachable(report: &Report) -> Vec<(&'static str, String)> {
 /// Each side of a request, from few pieces, so that conditions overlap, cover each other and add up to everything.
 fn uri() -> impl Strategy<Value = String> {
     let text = prop::sample::select(vec!["/", "/a", "/a/b", "/A", "/ab", "/b/", ""]);
-    let pattern = prop::sample::select(vec!["/a.*", "/(a|b)/.*", ".*b", "(?i)/A", "/[ab]+", ".*", "/.*", "[^a]*", "/a", "/a?b"]);
+    let pattern =
+        prop::sample::select(vec!["/a.*", "/(a|b)/.*", ".*b", "(?i)/A", "/[ab]+", ".*", "/.*", "[^a]*", "/a", "/a?b"]);
     prop_oneof![
         3 => (text.clone(), any::<bool>()).prop_map(|(text, fold)| match fold {
             true => format!("uri: {{exact: '/{}'}}, ignoreUriCase: true", text.trim_start_matches('/')),
@@ -102,7 +103,8 @@ type Asked = (&'static str, String, Vec<(&'static str, &'static str)>, u16);
 
 fn request() -> impl Strategy<Value = Asked> {
     let method = prop::sample::select(vec!["GET", "POST", "PUT", "DELETE"]);
-    let path = prop::sample::select(vec!["/", "/a", "/A", "/a/b", "/A/B", "/AB", "/ab", "/b/", "/b/c", "/c", "/b", "*"]);
+    let path =
+        prop::sample::select(vec!["/", "/a", "/A", "/a/b", "/A/B", "/AB", "/ab", "/b/", "/b/c", "/c", "/b", "*"]);
     let query = prop::sample::select(vec!["", "?q=1", "?q=2&q=1", "?q"]);
     let header = prop::sample::select(vec![("x", "1"), ("x", "2"), ("x", "12"), ("x", ""), ("y", "1")]);
     (method, path, query, prop::collection::vec(header, 0..3), prop::sample::select(vec![80, 81]))
@@ -177,13 +179,33 @@ fn what_is_plain_is_found() {
             &["{uri: {exact: /a}}", "{uri: {exact: /b}}", "{uri: {regex: '/(a|b)'}}"],
             &[("PM-021", "spec.http[2]")],
         ),
-        ("a pattern that takes every prefix", &["{uri: {regex: '/v[0-9]+/.*'}}", "{uri: {prefix: /v1/}}"], &[("PM-020", "spec.http[1]")]),
+        (
+            "a pattern that takes every prefix",
+            &["{uri: {regex: '/v[0-9]+/.*'}}", "{uri: {prefix: /v1/}}"],
+            &[("PM-020", "spec.http[1]")],
+        ),
         ("a pattern that takes some", &["{uri: {regex: '/v[0-9]+/x.*'}}", "{uri: {prefix: /v1/}}"], &[]),
-        ("letters in any case", &["{uri: {prefix: /API}, ignoreUriCase: true}", "{uri: {exact: /api/x}}"], &[("PM-020", "spec.http[1]")]),
+        (
+            "letters in any case",
+            &["{uri: {prefix: /API}, ignoreUriCase: true}", "{uri: {exact: /api/x}}"],
+            &[("PM-020", "spec.http[1]")],
+        ),
         ("everything", &["{uri: {prefix: /}}", "{method: {exact: POST}}"], &[("PM-020", "spec.http[1]")]),
-        ("a contradiction", &["{headers: {x: {exact: a}}, withoutHeaders: {x: {prefix: a}}}"], &[("PM-023", "spec.http[0].match[0]")]),
-        ("a method by pattern", &["{method: {regex: 'GET|HEAD'}}", "{method: {exact: HEAD}}"], &[("PM-020", "spec.http[1]")]),
-        ("who asks", &["{sourceLabels: {app: web}}", "{sourceLabels: {app: web, tier: front}}"], &[("PM-020", "spec.http[1]")]),
+        (
+            "a contradiction",
+            &["{headers: {x: {exact: a}}, withoutHeaders: {x: {prefix: a}}}"],
+            &[("PM-023", "spec.http[0].match[0]")],
+        ),
+        (
+            "a method by pattern",
+            &["{method: {regex: 'GET|HEAD'}}", "{method: {exact: HEAD}}"],
+            &[("PM-020", "spec.http[1]")],
+        ),
+        (
+            "who asks",
+            &["{sourceLabels: {app: web}}", "{sourceLabels: {app: web, tier: front}}"],
+            &[("PM-020", "spec.http[1]")],
+        ),
         ("who asks, wider", &["{sourceLabels: {app: web, tier: front}}", "{sourceLabels: {app: web}}"], &[]),
     ];
     for (name, blocks, expected) in cases {

@@ -95,7 +95,8 @@ fn hosts_in_sidecars(service: &VirtualService, context: &Context<'_>, report: &m
         others.extend(same.into_iter().flatten());
         if scope != "*" {
             others.extend(claims.by_key.get(&("*".to_owned(), host.clone())).into_iter().flatten());
-            let wider = claims.public_wildcards.iter().filter(|(other, _)| *other != host && hosts::overlap(other, &host));
+            let wider =
+                claims.public_wildcards.iter().filter(|(other, _)| *other != host && hosts::overlap(other, &host));
             others.extend(wider.map(|(_, other)| *other));
         }
         let name = context.qualified(&service.metadata);
@@ -150,7 +151,11 @@ fn older_rules(rule: &DestinationRule, context: &Context<'_>, report: &mut Repor
     let host = context.expand(&rule.spec.host, &rule.metadata);
     let own = context.namespace(&rule.metadata);
     let age = |rule: &DestinationRule| {
-        (rule.metadata.creation_timestamp.clone(), rule.metadata.name.clone(), context.namespace(&rule.metadata).to_owned())
+        (
+            rule.metadata.creation_timestamp.clone(),
+            rule.metadata.name.clone(),
+            context.namespace(&rule.metadata).to_owned(),
+        )
     };
     // Rules that select workloads, or that others see, are not put together with this one.
     let older = context.rules.get(&host).into_iter().flatten().filter(|other| {

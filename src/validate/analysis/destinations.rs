@@ -77,7 +77,8 @@ fn registered(
 fn meant<'a>(host: &str, context: &Context<'a>) -> Option<&'a str> {
     let domain = context.domain;
     let endings = [format!("{host}.svc.{domain}"), format!("{host}.{domain}")];
-    let whole = endings.iter().find_map(|name| context.services.get(name.as_str()).map(|service| service.host.as_str()));
+    let whole =
+        endings.iter().find_map(|name| context.services.get(name.as_str()).map(|service| service.host.as_str()));
     whole.or_else(|| nearest(host, context.services.keys().copied()))
 }
 
@@ -97,12 +98,18 @@ fn subset(
         return;
     }
     let what = if is_mirror { "its copies are lost" } else { "its requests get 503" };
+    let near =
+        nearest(wanted, known.iter().copied()).or(if let [only] = known.as_slice() { Some(*only) } else { None });
     let message = if context.rules_for(host).next().is_none() {
         format!("the subset `{wanted}` is not defined: there is no DestinationRule for `{host}`, so {what}")
-    } else {
+    } else if near.is_some() || known.is_empty() {
         format!("no DestinationRule defines the subset `{wanted}` of `{host}`, so {what}")
+    } else {
+        format!(
+            "no DestinationRule defines the subset `{wanted}` of `{host}`, so {what}; there are `{}`",
+            known.join("`, `")
+        )
     };
-    let near = nearest(wanted, known.iter().copied()).or(if let [only] = known.as_slice() { Some(*only) } else { None });
     let finding = report.add(Severity::Error, "AN-009", format!("{path}.subset"), message);
     finding.suggest(near);
     let owner = near.and_then(|near| {

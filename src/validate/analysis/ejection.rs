@@ -20,7 +20,7 @@ pub(super) fn check(rule: &DestinationRule, context: &Context<'_>, report: &mut 
         if let (Some(settings), None, Some(some)) = (inherited, own, some)
             && all.is_some_and(|all| ejects(settings, all) > 0)
         {
-            pool(settings, some, &format!("spec.subsets[{at}]"), report);
+            inherits(settings, some, &format!("spec.subsets[{at}]"), report);
         }
     }
 }
@@ -57,9 +57,23 @@ fn pool(settings: &OutlierDetection, endpoints: usize, path: &str, report: &mut 
     let percent = percent(settings);
     let default = if settings.max_ejection_percent == 0 { " (the default)" } else { "" };
     let endpoints_are = if endpoints == 1 { "1 endpoint is".to_owned() } else { format!("{endpoints} endpoints are") };
-    let message = format!("nobody is ever ejected: maxEjectionPercent {percent}{default} of {endpoints_are} less than one");
+    let message =
+        format!("nobody is ever ejected: maxEjectionPercent {percent}{default} of {endpoints_are} less than one");
+    let field = if settings.max_ejection_percent == 0 { "" } else { ".maxEjectionPercent" };
     let least = 100_usize.div_ceil(endpoints);
-    report.add(Severity::Warning, "PM-060", path, message).suggest(Some(format!("maxEjectionPercent: {least}")));
+    let finding = report.add(Severity::Warning, "PM-060", format!("{path}{field}"), message);
+    finding.suggest(Some(format!("maxEjectionPercent: {least}")));
+}
+
+/// PM-060 for a subset that has the rule's detection.
+fn inherits(settings: &OutlierDetection, endpoints: usize, path: &str, report: &mut Report) {
+    let before = report.diagnostics.len();
+    pool(settings, endpoints, "spec.trafficPolicy.outlierDetection", report);
+    for one in report.diagnostics.iter_mut().skip(before) {
+        one.message.insert_str(0, "in this subset ");
+        let rule = std::mem::replace(&mut one.path, path.to_owned());
+        one.relate(rule, "the rule's own detection holds for it too");
+    }
 }
 
 /// PM-061: some detector is on.

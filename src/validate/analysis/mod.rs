@@ -33,9 +33,7 @@ mod weights;
 use super::report::{Related, Report, Severity};
 use crate::hosts;
 use crate::mesh::{Mesh, Service, Viewpoint};
-use crate::resource::{
-    Content, DestinationRule, Document, ObjectMeta, ResourceId, Resources, Value, VirtualService,
-};
+use crate::resource::{Content, DestinationRule, Document, ObjectMeta, ResourceId, Resources, Value, VirtualService};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 

@@ -32,9 +32,10 @@ impl Notes {
                 "" => "spec".to_owned(),
                 path => format!("spec.{path}"),
             };
-            let told = report.diagnostics.iter().any(|one| {
-                covers(one.code, *code) && (path.starts_with(&one.path) || one.path.starts_with(&path))
-            });
+            let told = report
+                .diagnostics
+                .iter()
+                .any(|one| covers(one.code, *code) && (path.starts_with(&one.path) || one.path.starts_with(&path)));
             if !told {
                 report.add(severity(*code), code.code(), path, message.as_str());
             }

@@ -50,11 +50,8 @@ fn of_block<'r>(block: &'r HttpMatchRequest, path: &str) -> Vec<(String, &'r str
     let single =
         [("uri", &block.uri), ("method", &block.method), ("authority", &block.authority), ("scheme", &block.scheme)];
     let single = single.into_iter().filter_map(|(name, condition)| Some((name.to_owned(), condition.as_ref()?)));
-    let maps = [
-        ("headers", &block.headers),
-        ("withoutHeaders", &block.without_headers),
-        ("queryParams", &block.query_params),
-    ];
+    let maps =
+        [("headers", &block.headers), ("withoutHeaders", &block.without_headers), ("queryParams", &block.query_params)];
     let keyed = maps
         .into_iter()
         .flat_map(|(map, entries)| entries.iter().map(move |(key, condition)| (format!("{map}[{key}]"), condition)));
@@ -105,9 +102,10 @@ fn difference(pattern: &str) -> Option<String> {
 /// Is it written with what both dialects share? Then there is nothing to compare.
 fn is_common(pattern: &str) -> bool {
     const APART: [&str; 9] = ["{", "&&", "--", "~~", "[[", "(?", "**", "++", "*+"];
-    let escapes = pattern.split('\\').skip(1).all(|rest| {
-        rest.chars().next().is_some_and(|letter| ".dwsDWS/-+*?()[]{}|^$".contains(letter))
-    });
+    let escapes = pattern
+        .split('\\')
+        .skip(1)
+        .all(|rest| rest.chars().next().is_some_and(|letter| ".dwsDWS/-+*?()[]{}|^$".contains(letter)));
     // A class in a class opens with a second bracket.
     let nested = pattern.split('[').skip(1).any(|rest| !rest.contains(']'));
     pattern.is_ascii() && escapes && !nested && !APART.iter().any(|part| pattern.contains(part))

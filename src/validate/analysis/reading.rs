@@ -16,10 +16,8 @@ pub(super) fn check(resources: &Resources) -> Report {
             ProblemKind::UnknownKind => "PM-003",
             ProblemKind::Field | ProblemKind::UnknownField => continue,
         };
-        let judged = problem
-            .resource
-            .as_ref()
-            .is_some_and(|id| kept.contains(&(&problem.source_name, problem.document, id)));
+        let judged =
+            problem.resource.as_ref().is_some_and(|id| kept.contains(&(&problem.source_name, problem.document, id)));
         if judged && problem.kind == ProblemKind::Envelope {
             continue;
         }

@@ -39,17 +39,32 @@ fn registered(rule: &DestinationRule, host: &str, context: &Context<'_>, report:
             continue;
         }
         let written: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        // The first label that nobody has, and what others have there. Values of other subsets were hardly meant.
+        let odd = subset.labels.iter().find_map(|(key, value)| {
+            let mut values: Vec<&str> =
+                service.endpoints.iter().filter_map(|one| one.labels.get(key)).map(String::as_str).collect();
+            values.sort_unstable();
+            values.dedup();
+            (!values.contains(&value.as_str())).then_some((key, value, values))
+        });
+        let known = match &odd {
+            Some((key, _, values)) if !values.is_empty() => {
+                let shown: Vec<&str> = values.iter().copied().take(6).collect();
+                format!("; {key} is `{}`{}", shown.join("`, `"), if values.len() > 6 { " and others" } else { "" })
+            }
+            _ => String::new(),
+        };
         let message = format!(
-            "the subset `{}` selects nobody: of {} endpoints of `{host}` none has `{}`",
+            "the subset `{}` selects nobody: of {} endpoints of `{host}` none has `{}`{known}",
             subset.name,
             service.endpoints.len(),
             written.join(", ")
         );
-        // The one label that stands in the way, and a value of it that somebody has.
-        let near = subset.labels.iter().find_map(|(key, value)| {
-            let known = service.endpoints.iter().filter_map(|endpoint| endpoint.labels.get(key)).map(String::as_str);
-            let values: Vec<&str> = known.collect();
-            if values.contains(&value.as_str()) { None } else { nearest(value, values).map(|near| format!("{key}: {near}")) }
+        let near = odd.and_then(|(key, value, values)| {
+            let taken =
+                |known: &&str| rule.spec.subsets.iter().any(|one| one.labels.get(key).is_some_and(|own| own == known));
+            let free = values.iter().copied().filter(|known| !taken(known));
+            nearest(value, free).map(|near| format!("{key}: {near}"))
         });
         report.add(Severity::Error, "AN-020", format!("spec.subsets[{at}].labels"), message).suggest(near);
     }

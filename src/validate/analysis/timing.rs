@@ -18,7 +18,9 @@ fn fit(route: &HttpRoute, retries: &HttpRetry, path: &str, report: &mut Report) 
     let (Some(whole), Some(one)) = (route.timeout, retries.per_try_timeout) else { return };
     let tries = i64::from(retries.attempts) + 1;
     if one.as_nanos() >= whole.as_nanos() {
-        let message = format!("a try may take `{one}`, the whole only `{whole}`: the first try uses it up, and nothing is retried");
+        let message = format!(
+            "a try may take `{one}`, the whole only `{whole}`: the first try uses it up, and nothing is retried"
+        );
         let finding = report.add(Severity::Warning, "PM-040", format!("{path}.perTryTimeout"), message);
         let each = whole.as_nanos() / tries / 1_000_000;
         finding.suggest((each > 0).then(|| format!("{each}ms")));
@@ -35,7 +37,8 @@ fn fit(route: &HttpRoute, retries: &HttpRetry, path: &str, report: &mut Report) 
 /// PM-042 and PM-043: what an upstream may have carried out is not asked of it twice.
 fn repeats(route: &HttpRoute, retries: &HttpRetry, path: &str, report: &mut Report) {
     // A try that an upstream answered, or may have: the others are sure that nothing was done.
-    const AFTER_WORK: [&str; 6] = ["5xx", "gateway-error", "reset", "retriable-status-codes", "retriable-4xx", "internal"];
+    const AFTER_WORK: [&str; 6] =
+        ["5xx", "gateway-error", "reset", "retriable-status-codes", "retriable-4xx", "internal"];
     let words: Vec<&str> =
         retries.retry_on.split(',').filter(|word| AFTER_WORK.contains(word) || word.parse::<u16>().is_ok()).collect();
     if words.is_empty() {

@@ -11,7 +11,8 @@ pub(super) fn check(service: &VirtualService, document: &Value, report: &mut Rep
     let http = spec.http.iter().map(|route| route.route.iter().map(|entry| entry.weight).collect());
     let tls = spec.tls.iter().map(|route| route.route.iter().map(|entry| entry.weight).collect());
     let tcp = spec.tcp.iter().map(|route| route.route.iter().map(|entry| entry.weight).collect());
-    let sections: [(&str, Vec<Vec<i32>>); 3] = [("http", http.collect()), ("tls", tls.collect()), ("tcp", tcp.collect())];
+    let sections: [(&str, Vec<Vec<i32>>); 3] =
+        [("http", http.collect()), ("tls", tls.collect()), ("tcp", tcp.collect())];
     for (section, rules) in sections {
         for (rule, weights) in rules.into_iter().enumerate() {
             let path = format!("spec.{section}[{rule}].route");
@@ -43,7 +44,8 @@ fn one(weights: &[i32], path: &str, is_written: impl Fn(usize) -> bool, report: 
             let message = "the destination gets no request: its weight is 0".to_owned();
             report.add(Severity::Info, "PM-050", format!("{path}[{at}].weight"), message);
         } else {
-            let message = format!("the destination gets no request: it has no weight, and the others have {sum} together");
+            let message =
+                format!("the destination gets no request: it has no weight, and the others have {sum} together");
             let rest = 100 - sum;
             let finding = report.add(Severity::Warning, "PM-051", format!("{path}[{at}]"), message);
             finding.suggest((rest > 0).then(|| format!("weight: {rest}")));

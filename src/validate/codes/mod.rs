@@ -91,8 +91,7 @@ gateways: [default/web]
 /// analysis.
 ///
 #[doc = include_str!("table.md")]
-pub const CODES: &[&[CodeInfo]] =
-    &[schema::CODES, virtual_service::CODES, destination_rule::CODES, analysis::CODES];
+pub const CODES: &[&[CodeInfo]] = &[schema::CODES, virtual_service::CODES, destination_rule::CODES, analysis::CODES];
 
 impl CodeInfo {
     /// The example as a whole text.

@@ -70,7 +70,9 @@ impl List<'_> {
         for (rule, route) in self.service.spec.http.iter().enumerate() {
             let blocks: Vec<(String, Option<&HttpMatchRequest>)> = match route.r#match.as_slice() {
                 [] => vec![(format!("spec.http[{rule}]"), None)],
-                blocks => (0..).zip(blocks).map(|(at, one)| (format!("spec.http[{rule}].match[{at}]"), Some(one))).collect(),
+                blocks => {
+                    (0..).zip(blocks).map(|(at, one)| (format!("spec.http[{rule}].match[{at}]"), Some(one))).collect()
+                }
             };
             let mut verdicts = Vec::new();
             let takes_part = route.delegate.is_none() && carry_out(route).is_ok();
@@ -84,7 +86,8 @@ impl List<'_> {
                 verdicts.push(self.judge(&asks, &earlier));
                 if takes_part {
                     let takes_all = block.is_none_or(is_catch_all);
-                    let takes = if takes_all { asks.into_iter().filter(|(side, _)| is_static(side)).collect() } else { asks };
+                    let takes =
+                        if takes_all { asks.into_iter().filter(|(side, _)| is_static(side)).collect() } else { asks };
                     earlier.add(Block { rule, path: path.clone(), takes });
                 }
             }
@@ -165,10 +168,8 @@ impl List<'_> {
         if let Some(at) = alone {
             return Verdict::Hidden { by: vec![*at], example: space.example(&self.automata) };
         }
-        let near: Vec<usize> = candidates
-            .into_iter()
-            .filter(|at| space.overlaps(&earlier.blocks[*at].takes, &self.automata))
-            .collect();
+        let near: Vec<usize> =
+            candidates.into_iter().filter(|at| space.overlaps(&earlier.blocks[*at].takes, &self.automata)).collect();
         let is_taken = |by: &[usize]| {
             let others: Vec<&Conditions> = by.iter().map(|at| &earlier.blocks[*at].takes).collect();
             space.is_taken(&others, &self.automata)
@@ -223,7 +224,8 @@ impl List<'_> {
             match verdict {
                 Verdict::Fine => {}
                 Verdict::Impossible => {
-                    let message = "no request can meet these conditions: they contradict each other, or no value is like that";
+                    let message =
+                        "no request can meet these conditions: they contradict each other, or no value is like that";
                     report.warn("PM-023", path.as_str(), message);
                 }
                 Verdict::Hidden { by, example } => {
@@ -306,7 +308,9 @@ impl Earlier {
     fn add(&mut self, block: Block) {
         let at = self.blocks.len();
         match path_of(&block.takes) {
-            Some(Language::OneOf(texts)) if texts.len() == 1 => self.exact.entry(texts[0].clone()).or_default().push(at),
+            Some(Language::OneOf(texts)) if texts.len() == 1 => {
+                self.exact.entry(texts[0].clone()).or_default().push(at)
+            }
             Some(Language::Prefix(text)) => self.prefix.entry(text.clone()).or_default().push(at),
             _ => self.others.push(at),
         }
