@@ -17,6 +17,9 @@ use std::sync::OnceLock;
 const LARGEST_TABLE: usize = 1 << 14;
 const MOST_WORK: usize = 1 << 17;
 
+/// The most bytes that a compiled pattern takes.
+const MAX_SIZE: usize = 1 << 24;
+
 /// A compiled pattern.
 #[derive(Clone)]
 pub(crate) struct Pattern {
@@ -65,7 +68,11 @@ impl Whole {
 }
 
 fn engine(text: &str) -> Result<Regex, String> {
-    RegexBuilder::new(text).unicode(false).size_limit(1 << 24).build().map_err(|error| error.to_string())
+    RegexBuilder::new(text).unicode(false).size_limit(MAX_SIZE).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => format!("it needs more than {MAX_SIZE} bytes when it is compiled"),
+        // The grammar was asked already: what is left is a tree too deep for the stack of small threads.
+        _ => "it is nested too deeply".to_owned(),
+    })
 }
 
 impl Pattern {

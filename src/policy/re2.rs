@@ -6,26 +6,50 @@
 //! dialects: every class as a set of bytes, flags applied, groups without names.
 //!
 //! What is special: `\d \w \s \b` are ASCII; `\pL` and the like classify the 256 characters of Latin-1; case folds in
-//! ASCII; `&&` and `--` in a class are plain characters; `{a}` is text; `\Q…\E` quotes; `\07` is octal; look-around,
-//! back-references, `(?x)`, `\C`, `\u` and stacked repetitions are refused; a repetition counts to 1000, nested ones
-//! together.
+//! ASCII, a class before it is negated; `&&` and `--` in a class are plain characters; `{a}` is text; `\Q…\E` quotes;
+//! `\07` is octal; groups may share a name; look-around, back-references, `(?x)`, `\C`, `\u` and stacked repetitions are
+//! refused, though flags or an empty quotation between two repetitions unstack them; a repetition counts to 1000, nested
+//! ones together.
+//!
+//! Where the two differ ([`Dialect`]): Go takes the name of a class in any case, with blanks, `-` and `_` left out, and
+//! long names of categories; RE2 takes names as Unicode writes them. Go does not count what is inside of `{0}`.
+//!
+//! Cost: linear in the pattern; nesting is kept on a stack of its own, so that depth costs memory and no calls.
 
-/// Not deeper than this.
-const MAX_DEPTH: usize = 250;
+/// Go's limit of nesting.
+const MAX_DEPTH: usize = 1000;
 const MAX_REPEAT: u32 = 1000;
 
 /// Translates a pattern. The error is in words.
 pub(super) fn translate(source: &str) -> Result<String, String> {
-    let characters: Vec<u32> = source.chars().map(u32::from).collect();
-    Parser::new(&characters, 0x10_ffff).run()?;
+    check_go(source)?;
     let bytes: Vec<u32> = source.bytes().map(u32::from).collect();
-    Parser::new(&bytes, 0xff).run()
+    Parser::new(&bytes, Dialect::Re2).run()
 }
 
 /// Does Go take it? (Istio's webhook asks no more.)
 pub(super) fn check_go(source: &str) -> Result<(), String> {
     let characters: Vec<u32> = source.chars().map(u32::from).collect();
-    Parser::new(&characters, 0x10_ffff).run().map(drop)
+    Parser::new(&characters, Dialect::Go).run().map(drop)
+}
+
+/// Whose reading it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// By characters. Only the grammar is asked; the text of this reading is thrown away.
+    Go,
+    /// By bytes.
+    Re2,
+}
+
+impl Dialect {
+    /// The greatest character.
+    fn most(self) -> u32 {
+        match self {
+            Dialect::Go => 0x10_ffff,
+            Dialect::Re2 => 0xff,
+        }
+    }
 }
 
 /// Flags in force.
@@ -42,16 +66,48 @@ struct Piece {
     text: String,
     /// How often its innermost part repeats: what a repetition around it multiplies.
     repeats: u32,
+    /// Whether it ends in a repetition, which no other can follow.
     repeated: bool,
+    /// Whether a repetition can be written behind it as it is.
+    atomic: bool,
+}
+
+impl Piece {
+    fn atom(text: String) -> Piece {
+        Piece { text, repeats: 1, repeated: false, atomic: true }
+    }
+}
+
+/// A group that is open, or the whole pattern.
+#[derive(Default)]
+struct Level {
+    /// How the group begins.
+    open: &'static str,
+    /// The flags to return to behind it.
+    outside: Flags,
+    text: String,
+    /// What is not in the text yet, since a repetition may follow.
+    pieces: Vec<Piece>,
+    repeats: u32,
+}
+
+impl Level {
+    fn flush(&mut self) {
+        for piece in self.pieces.drain(..) {
+            self.text.push_str(&piece.text);
+            self.repeats = self.repeats.max(piece.repeats);
+        }
+    }
 }
 
 struct Parser<'a> {
     input: &'a [u32],
     at: usize,
-    /// The greatest character.
-    most: u32,
-    depth: usize,
-    names: Vec<Vec<u32>>,
+    dialect: Dialect,
+    flags: Flags,
+    level: Level,
+    /// The groups around, outermost first.
+    around: Vec<Level>,
 }
 
 /// A set of bytes.
@@ -149,25 +205,55 @@ fn posix_class(name: &str) -> Option<Set> {
     })
 }
 
-const CATEGORIES: &[&str] = &[
-    "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P",
-    "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs",
-];
+/// The categories that both know.
+const CATEGORIES: &str =
+    "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So Z Zl Zp Zs";
 
-/// A Unicode class over the characters of Latin-1.
-fn unicode_class(name: &str) -> Option<Set> {
-    if name == "Any" {
-        return Some(Set::of(|_| true));
+/// What else Go knows as a class, without blanks, `-` and `_`.
+const GO_CLASSES: &str = "Any Assigned Ascii Casedletter Closepunctuation Cn Cntrl Combiningmark Connectorpunctuation Control \
+    Currencysymbol Dashpunctuation Decimalnumber Digit Enclosingmark Finalpunctuation Format Initialpunctuation Lc \
+    Letter Letternumber Lineseparator Lowercaseletter Mark Mathsymbol Modifierletter Modifiersymbol Nonspacingmark \
+    Number Openpunctuation Other Otherletter Othernumber Otherpunctuation Othersymbol Paragraphseparator Privateuse \
+    Punct Punctuation Separator Spaceseparator Spacingmark Surrogate Symbol Titlecaseletter Unassigned \
+    Uppercaseletter";
+
+/// The scripts that both know: of Unicode 15, and of one word, since Go does not find its own names with a `_`.
+const SCRIPTS: &str = "Adlam Ahom Arabic Armenian Avestan Balinese Bamum Batak Bengali Bhaiksuki Bopomofo Brahmi Braille Buginese Buhid \
+    Carian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot Cyrillic Deseret Devanagari Dogra \
+    Duployan Elbasan Elymaic Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati Gurmukhi Han Hangul Hanunoo \
+    Hatran Hebrew Hiragana Inherited Javanese Kaithi Kannada Katakana Kawi Kharoshthi Khmer Khojki Khudawadi Lao \
+    Latin Lepcha Limbu Lisu Lycian Lydian Mahajani Makasar Malayalam Mandaic Manichaean Marchen Medefaidrin Miao \
+    Modi Mongolian Mro Multani Myanmar Nabataean Nandinagari Newa Nko Nushu Ogham Oriya Osage Osmanya Palmyrene \
+    Phoenician Rejang Runic Samaritan Saurashtra Sharada Shavian Siddham Sinhala Sogdian Soyombo Sundanese Syriac \
+    Tagalog Tagbanwa Takri Tamil Tangsa Tangut Telugu Thaana Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai \
+    Vithkuqi Wancho Yezidi Yi";
+
+fn is_among(names: &str, name: &str) -> bool {
+    names.split(' ').any(|known| known == name)
+}
+
+/// A name as Go looks it up: a capital and small letters, without blanks, `-` and `_`.
+fn go_name(name: &str) -> String {
+    let mut letters = name.chars().filter(|letter| !matches!(letter, ' ' | '-' | '_'));
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters.map(|letter| letter.to_ascii_lowercase())).collect()
+}
+
+/// A Unicode class over the characters of Latin-1. For Go the class is empty: it is asked only whether there is one.
+fn unicode_class(name: &str, dialect: Dialect) -> Option<Set> {
+    if dialect == Dialect::Go {
+        let name = go_name(name);
+        let known = [CATEGORIES, GO_CLASSES, SCRIPTS].iter().any(|names| is_among(names, &name));
+        return known.then(Set::empty);
     }
-    let mut letters = name.chars();
-    let script = letters.next().is_some_and(|first| first.is_ascii_uppercase())
-        && name.len() > 2
-        && letters.all(|letter| letter.is_ascii_alphabetic() || letter == '_')
-        // Long names of categories and other properties are none of Go's or RE2's.
-        && regex_syntax::parse(&format!(r"\p{{Script={name}}}")).is_ok();
-    let text = if CATEGORIES.contains(&name) {
+    let text = if name == "Any" {
+        return Some(Set::of(|_| true));
+    } else if name == "Cs" {
+        // Nothing that a byte can be, and no class of Rust's.
+        return Some(Set::empty());
+    } else if is_among(CATEGORIES, name) {
         format!(r"\p{{gc={name}}}")
-    } else if script {
+    } else if is_among(SCRIPTS, name) {
         format!(r"\p{{Script={name}}}")
     } else {
         return None;
@@ -183,54 +269,30 @@ fn unicode_class(name: &str) -> Option<Set> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(input: &'a [u32], most: u32) -> Parser<'a> {
-        Parser { input, at: 0, most, depth: 0, names: Vec::new() }
+    fn new(input: &'a [u32], dialect: Dialect) -> Parser<'a> {
+        let level = Level { repeats: 1, ..Level::default() };
+        Parser { input, at: 0, dialect, flags: Flags::default(), level, around: Vec::new() }
     }
 
     fn run(mut self) -> Result<String, String> {
-        let (text, _) = self.alternation(Flags::default())?;
-        if self.at < self.input.len() {
-            return Err("unexpected `)`".into());
-        }
-        Ok(text)
-    }
-
-    fn peek(&self, ahead: usize) -> Option<char> {
-        char::from_u32(*self.input.get(self.at + ahead)?)
-    }
-
-    fn eat(&mut self, wanted: char) -> bool {
-        let found = self.peek(0) == Some(wanted);
-        self.at += usize::from(found);
-        found
-    }
-
-    /// Up to the end or an unmatched `)`. Flags set inside hold to its end.
-    fn alternation(&mut self, mut flags: Flags) -> Result<(String, u32), String> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err("it is nested too deeply".into());
-        }
-        let mut text = String::new();
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut repeats = 1;
-        let flush = |pieces: &mut Vec<Piece>, text: &mut String, repeats: &mut u32| {
-            for piece in pieces.drain(..) {
-                text.push_str(&piece.text);
-                *repeats = (*repeats).max(piece.repeats);
-            }
-        };
         while let Some(next) = self.peek(0) {
             match next {
-                ')' => break,
+                '(' => {
+                    self.at += 1;
+                    self.open()?;
+                }
+                ')' => {
+                    self.at += 1;
+                    self.close()?;
+                }
                 '|' => {
                     self.at += 1;
-                    flush(&mut pieces, &mut text, &mut repeats);
-                    text.push('|');
+                    self.level.flush();
+                    self.level.text.push('|');
                 }
                 '*' | '+' | '?' => {
                     self.at += 1;
-                    self.repeat(&mut pieces, &next.to_string(), None, flags)?;
+                    self.repeat(&next.to_string(), None)?;
                 }
                 '{' => match self.counts() {
                     Some((least, most, length)) => {
@@ -243,54 +305,72 @@ impl<'a> Parser<'a> {
                             Some(most) => format!("{{{least},{most}}}"),
                             None => format!("{{{least},}}"),
                         };
-                        self.repeat(&mut pieces, &text, Some((least, most)), flags)?;
+                        self.repeat(&text, Some((least, most)))?;
                     }
                     None => {
                         self.at += 1;
-                        pieces.push(self.literal(u32::from('{'), flags));
+                        self.literal(u32::from('{'));
                     }
                 },
-                '(' => {
-                    self.at += 1;
-                    if let Some(piece) = self.group(&mut flags)? {
-                        pieces.push(piece);
-                    }
-                }
-                _ => self.atom(&mut pieces, flags)?,
+                _ => self.atom()?,
             }
         }
-        flush(&mut pieces, &mut text, &mut repeats);
-        self.depth -= 1;
-        Ok((text, repeats))
+        if !self.around.is_empty() {
+            return Err("a `(` has no `)`".into());
+        }
+        self.level.flush();
+        Ok(self.level.text)
+    }
+
+    fn peek(&self, ahead: usize) -> Option<char> {
+        char::from_u32(*self.input.get(self.at + ahead)?)
+    }
+
+    fn eat(&mut self, wanted: char) -> bool {
+        let found = self.peek(0) == Some(wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn push(&mut self, text: String) {
+        self.level.pieces.push(Piece::atom(text));
+    }
+
+    /// `^`, `\b` and the like.
+    fn assertion(&mut self, text: &str) {
+        self.level.pieces.push(Piece { atomic: false, ..Piece::atom(text.into()) });
+    }
+
+    /// What writes nothing has come after the last piece: a repetition of it does not follow another now.
+    fn unstack(&mut self) {
+        if let Some(piece) = self.level.pieces.last_mut() {
+            piece.repeated = false;
+        }
     }
 
     /// `{n}`, `{n,}` or `{n,m}` here: its counts and its length. Anything else is text.
     fn counts(&self) -> Option<(u32, Option<u32>, usize)> {
-        let rest: String = self.input[self.at..].iter().take(24).filter_map(|unit| char::from_u32(*unit)).collect();
-        let inner = rest.strip_prefix('{')?;
-        let (inner, _) = inner.split_once('}')?;
-        let length = inner.len() + 2;
+        let rest = self.input.get(self.at + 1..)?;
+        let length = rest.iter().position(|unit| *unit == u32::from('}'))?;
+        let inner: String = rest[..length].iter().map(|unit| char::from_u32(*unit)).collect::<Option<_>>()?;
+        let length = length + 2;
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             // No leading zeros; what does not fit is too much in any case.
             (digits && (text == "0" || !text.starts_with('0'))).then(|| text.parse().unwrap_or(u32::MAX))
         };
         match inner.split_once(',') {
-            None => number(inner).map(|count| (count, Some(count), length)),
+            None => number(&inner).map(|count| (count, Some(count), length)),
             Some((least, "")) => number(least).map(|least| (least, None, length)),
             Some((least, most)) => Some((number(least)?, Some(number(most)?), length)),
         }
     }
 
-    fn repeat(
-        &mut self,
-        pieces: &mut [Piece],
-        operator: &str,
-        counts: Option<(u32, Option<u32>)>,
-        flags: Flags,
-    ) -> Result<(), String> {
-        let lazy = self.eat('?') != flags.swap_greed;
-        let Some(piece) = pieces.last_mut() else { return Err("a repetition has nothing to repeat".into()) };
+    fn repeat(&mut self, operator: &str, counts: Option<(u32, Option<u32>)>) -> Result<(), String> {
+        let lazy = self.eat('?') != self.flags.swap_greed;
+        let Some(piece) = self.level.pieces.last_mut() else {
+            return Err("a repetition has nothing to repeat".into());
+        };
         if piece.repeated {
             return Err("a repetition cannot follow another".into());
         }
@@ -300,18 +380,26 @@ impl<'a> Parser<'a> {
             if piece.repeats > MAX_REPEAT {
                 return Err("nested repetitions count to 1000 at most, together".into());
             }
+            if most == Some(0) && self.dialect == Dialect::Go {
+                piece.repeats = 1;
+            }
         }
-        piece.text = format!("(?:{}){operator}{}", piece.text, if lazy { "?" } else { "" });
+        let lazy = if lazy { "?" } else { "" };
+        piece.text = if piece.atomic {
+            format!("{}{operator}{lazy}", piece.text)
+        } else {
+            format!("(?:{}){operator}{lazy}", piece.text)
+        };
         piece.repeated = true;
+        piece.atomic = false;
         Ok(())
     }
 
     /// After `(`: a group, or flags for the rest.
-    fn group(&mut self, flags: &mut Flags) -> Result<Option<Piece>, String> {
-        let mut inner = *flags;
+    fn open(&mut self) -> Result<(), String> {
+        let outside = self.flags;
         let mut open = "(";
         if self.eat('?') {
-            open = "(?:";
             let named = match (self.peek(0), self.peek(1)) {
                 (Some('P'), Some('<')) => Some(2),
                 (Some('<'), _) => Some(1),
@@ -320,17 +408,30 @@ impl<'a> Parser<'a> {
             if let Some(skip) = named {
                 self.at += skip;
                 self.name()?;
-                open = "(";
-            } else if !self.flags(&mut inner)? {
-                *flags = inner;
-                return Ok(None);
+            } else if self.set_flags()? {
+                open = "(?:";
+            } else {
+                self.unstack();
+                return Ok(());
             }
         }
-        let (text, repeats) = self.alternation(inner)?;
-        if !self.eat(')') {
-            return Err("a `(` has no `)`".into());
+        if self.around.len() >= MAX_DEPTH {
+            return Err("it is nested too deeply".into());
         }
-        Ok(Some(Piece { text: format!("{open}{text})"), repeats, repeated: false }))
+        let level = Level { open, outside, repeats: 1, ..Level::default() };
+        self.around.push(std::mem::replace(&mut self.level, level));
+        Ok(())
+    }
+
+    /// After `)`.
+    fn close(&mut self) -> Result<(), String> {
+        let Some(around) = self.around.pop() else { return Err("unexpected `)`".into()) };
+        let mut inner = std::mem::replace(&mut self.level, around);
+        inner.flush();
+        self.flags = inner.outside;
+        let text = format!("{}{})", inner.open, inner.text);
+        self.level.pieces.push(Piece { repeats: inner.repeats, ..Piece::atom(text) });
+        Ok(())
     }
 
     fn name(&mut self) -> Result<(), String> {
@@ -341,16 +442,12 @@ impl<'a> Parser<'a> {
         if name.is_empty() || !name.iter().all(is_word) {
             return Err("a group's name is made of letters, digits and `_`".into());
         }
-        if self.names.iter().any(|known| known == name) {
-            return Err("two groups have the same name".into());
-        }
-        self.names.push(name.to_vec());
         self.at += length + 1;
         Ok(())
     }
 
     /// After `(?`: flags up to `:` (true: a group follows) or `)`.
-    fn flags(&mut self, flags: &mut Flags) -> Result<bool, String> {
+    fn set_flags(&mut self) -> Result<bool, String> {
         let mut on = true;
         let mut any = false;
         loop {
@@ -358,10 +455,10 @@ impl<'a> Parser<'a> {
             self.at += 1;
             any |= matches!(next, 'i' | 'm' | 's' | 'U');
             match next {
-                'i' => flags.fold = on,
-                'm' => flags.multi_line = on,
-                's' => flags.dot_all = on,
-                'U' => flags.swap_greed = on,
+                'i' => self.flags.fold = on,
+                'm' => self.flags.multi_line = on,
+                's' => self.flags.dot_all = on,
+                'U' => self.flags.swap_greed = on,
                 '-' if on => {
                     on = false;
                     any = false;
@@ -372,79 +469,61 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn literal(&self, unit: u32, flags: Flags) -> Piece {
+    fn literal(&mut self, unit: u32) {
         let mut set = Set::empty();
-        // By characters only the grammar is asked; the text of that reading is thrown away.
         set.0[(unit & 0xff) as usize] = true;
-        if flags.fold {
+        if self.flags.fold {
             set.fold();
         }
-        Piece { text: set.write(), repeats: 1, repeated: false }
+        self.push(set.write());
     }
 
-    fn atom(&mut self, pieces: &mut Vec<Piece>, flags: Flags) -> Result<(), String> {
-        let plain = |text: &str| Piece { text: text.into(), repeats: 1, repeated: false };
-        let unit = self.input[self.at];
-        match self.peek(0) {
+    fn atom(&mut self) -> Result<(), String> {
+        let Some(&unit) = self.input.get(self.at) else { return Ok(()) };
+        self.at += 1;
+        match char::from_u32(unit) {
             Some('.') => {
-                self.at += 1;
-                let set = Set::of(|byte| flags.dot_all || byte != b'\n');
-                pieces.push(plain(&set.write()));
+                let dot_all = self.flags.dot_all;
+                self.push(Set::of(|byte| dot_all || byte != b'\n').write());
             }
-            Some('^') => {
-                self.at += 1;
-                pieces.push(plain(if flags.multi_line { "(?m:^)" } else { r"\A" }));
-            }
-            Some('$') => {
-                self.at += 1;
-                pieces.push(plain(if flags.multi_line { "(?m:$)" } else { r"\z" }));
-            }
+            Some('^') => self.assertion(if self.flags.multi_line { "(?m:^)" } else { r"\A" }),
+            Some('$') => self.assertion(if self.flags.multi_line { "(?m:$)" } else { r"\z" }),
             Some('[') => {
-                self.at += 1;
-                let set = self.class(flags)?;
-                pieces.push(plain(&set.write()));
+                let set = self.class()?;
+                self.push(set.write());
             }
-            Some('\\') => {
-                self.at += 1;
-                self.escaped(pieces, flags)?;
-            }
-            _ => {
-                self.at += 1;
-                pieces.push(self.literal(unit, flags));
-            }
+            Some('\\') => self.escaped()?,
+            _ => self.literal(unit),
         }
         Ok(())
     }
 
     /// After a backslash, outside a class.
-    fn escaped(&mut self, pieces: &mut Vec<Piece>, flags: Flags) -> Result<(), String> {
-        let plain = |text: &str| Piece { text: text.into(), repeats: 1, repeated: false };
+    fn escaped(&mut self) -> Result<(), String> {
         match self.peek(0) {
-            Some('A') => pieces.push(plain(r"\A")),
-            Some('z') => pieces.push(plain(r"\z")),
-            Some('b') => pieces.push(plain(r"\b")),
-            Some('B') => pieces.push(plain(r"\B")),
+            Some('A') => self.assertion(r"\A"),
+            Some('z') => self.assertion(r"\z"),
+            Some('b') => self.assertion(r"\b"),
+            Some('B') => self.assertion(r"\B"),
             Some('Q') => {
                 self.at += 1;
-                while let Some(unit) = self.input.get(self.at) {
+                self.unstack();
+                while let Some(&unit) = self.input.get(self.at) {
                     if self.peek(0) == Some('\\') && self.peek(1) == Some('E') {
                         self.at += 2;
-                        return Ok(());
+                        break;
                     }
-                    pieces.push(self.literal(*unit, flags));
+                    self.literal(unit);
                     self.at += 1;
                 }
                 return Ok(());
             }
             _ => {
-                if let Some(mut set) = self.class_escape()? {
-                    if flags.fold {
-                        set.fold();
-                    }
-                    pieces.push(plain(&set.write()));
+                if let Some(set) = self.class_escape()? {
+                    self.push(set.write());
                 } else {
                     let unit = self.character_escape()?;
-                    pieces.push(self.literal(unit, flags));
+                    self.literal(unit);
                 }
                 return Ok(());
             }
@@ -482,8 +561,8 @@ impl<'a> Parser<'a> {
             negative = !negative;
             name = rest.to_owned();
         }
-        let set = unicode_class(&name).ok_or_else(|| format!(r"`\p{{{name}}}` is not a known class"))?;
-        Ok(Some(if negative { set.negate() } else { set }))
+        let set = unicode_class(&name, self.dialect).ok_or_else(|| format!(r"`\p{{{name}}}` is not a known class"))?;
+        Ok(Some(self.named(set, negative)))
     }
 
     /// After a backslash: one character.
@@ -543,14 +622,22 @@ impl<'a> Parser<'a> {
     }
 
     fn bounded(&self, value: u32) -> Result<u32, String> {
-        if value > self.most {
+        if value > self.dialect.most() {
             return Err(format!(r"`\x{{{value:x}}}` is more than a byte can be"));
         }
         Ok(value)
     }
 
+    /// A class with a name: its case folds before it is negated.
+    fn named(&self, mut set: Set, negative: bool) -> Set {
+        if self.flags.fold {
+            set.fold();
+        }
+        if negative { set.negate() } else { set }
+    }
+
     /// After `[`.
-    fn class(&mut self, flags: Flags) -> Result<Set, String> {
+    fn class(&mut self) -> Result<Set, String> {
         let negative = self.eat('^');
         let mut set = Set::empty();
         let mut first = true;
@@ -562,13 +649,14 @@ impl<'a> Parser<'a> {
             }
             first = false;
             if next == '[' && self.peek(1) == Some(':') {
-                let rest: String =
-                    self.input[self.at + 2..].iter().take(16).filter_map(|unit| char::from_u32(*unit)).collect();
-                if let Some((name, _)) = rest.split_once(":]") {
-                    let (bare, not) = name.strip_prefix('^').map_or((name, false), |bare| (bare, true));
+                let rest = self.input.get(self.at + 2..).unwrap_or_default();
+                let end = rest.windows(2).position(|pair| pair == [u32::from(':'), u32::from(']')]);
+                if let Some(length) = end {
+                    let name: String = rest[..length].iter().filter_map(|unit| char::from_u32(*unit)).collect();
+                    let (bare, not) = name.strip_prefix('^').map_or((name.as_str(), false), |bare| (bare, true));
                     let class = posix_class(bare).ok_or_else(|| format!("`[:{name}:]` is not a known class"))?;
-                    set.add(&if not { class.negate() } else { class });
-                    self.at += name.len() + 4;
+                    set.add(&self.named(class, not));
+                    self.at += length + 4;
                     continue;
                 }
             }
@@ -593,10 +681,7 @@ impl<'a> Parser<'a> {
                 set.0[unit as usize] = true;
             }
         }
-        if flags.fold {
-            set.fold();
-        }
-        Ok(if negative { set.negate() } else { set })
+        Ok(self.named(set, negative))
     }
 
     fn class_character(&mut self) -> Result<u32, String> {
