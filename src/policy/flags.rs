@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// Envoy's response flags: a small set, printed as access logs print it (`URX,UT`; `-` when empty).
+/// Envoy's response flags: a small set, printed as access logs print it (`URX,UF`; `-` when empty).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u16);
 
@@ -17,36 +17,36 @@ macro_rules! flags {
     };
 }
 
-// In the order of the bits, which is the order in which access logs write them.
+// In the order in which Envoy comes to set them, which is the order in which it logs them: `URX,UF`.
 flags! {
-    /// No healthy upstream.
-    UH = 0;
-    /// Upstream connection failure.
-    UF = 1;
-    /// Overflow: a limit refused the request.
-    UO = 2;
-    /// No route.
-    NR = 3;
-    /// Retries (or connection attempts) are used up.
-    URX = 4;
-    /// No such cluster.
-    NC = 5;
-    /// The upstream's time is up.
-    UT = 6;
-    /// The upstream closed the connection.
-    UC = 7;
-    /// The upstream reset the stream.
-    UR = 8;
-    /// The upstream broke its protocol.
-    UPE = 9;
-    /// The client went away.
-    DC = 10;
-    /// The client broke its protocol.
-    DPE = 11;
-    /// A fault aborted the request.
-    FI = 12;
     /// A fault delayed the request.
-    DI = 13;
+    DI = 0;
+    /// A fault aborted the request.
+    FI = 1;
+    /// Retries (or connection attempts) are used up.
+    URX = 2;
+    /// No healthy upstream.
+    UH = 3;
+    /// Upstream connection failure.
+    UF = 4;
+    /// Overflow: a limit refused the request.
+    UO = 5;
+    /// No route.
+    NR = 6;
+    /// No such cluster.
+    NC = 7;
+    /// The upstream's time is up.
+    UT = 8;
+    /// The upstream closed the connection.
+    UC = 9;
+    /// The upstream reset the stream.
+    UR = 10;
+    /// The upstream broke its protocol.
+    UPE = 11;
+    /// The client went away.
+    DC = 12;
+    /// The client broke its protocol.
+    DPE = 13;
 }
 
 impl Flags {

@@ -135,7 +135,7 @@ async fn an_endpoint_that_is_not_there_is_a_failure_to_connect_and_another_is_tr
     let response = alone.client(pool).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 503);
     let summary = response.extensions().get::<Summary>().unwrap();
-    assert_eq!((summary.flags.to_string().as_str(), summary.attempts), ("UF,URX", 3));
+    assert_eq!((summary.flags.to_string().as_str(), summary.attempts), ("URX,UF", 3));
 
     let upstream = Upstream::start(1).await;
     let (both, pool) = (engine(&[nobody, upstream.address], Protocol::Http, "{}"), Pool::new());

@@ -123,7 +123,7 @@ async fn the_right_certificate_passes_and_a_wrong_one_says_why() {
     for (tls, reason) in wrong {
         let response = ask(&engine(upstream, Protocol::Http, &tls)).await;
         assert_eq!(response.status(), 503, "{tls}");
-        assert_eq!(response.extensions().get::<Summary>().unwrap().flags.to_string(), "UF,URX", "{tls}");
+        assert_eq!(response.extensions().get::<Summary>().unwrap().flags.to_string(), "URX,UF", "{tls}");
         let error = response.extensions().get::<AttemptError>().unwrap();
         assert_eq!(TlsFailure::find(error.get()), reason, "{error:?}");
     }
