@@ -15,6 +15,7 @@
 //! - Dropping the future (or the response's body) releases everything at once: permits, counts, the attempt itself.
 //! - An answer that the policy makes (404, 503, 504, a redirect, …) is a response, as a proxy's client would see it. The
 //!   [`Summary`](crate::exchange::Summary) in its extensions says why, and an [`AttemptError`] holds what the inner service said last.
+//! - The future fails only if the request's own body does; then no upstream is blamed.
 //! - Bodies stream. A request's body is kept for another attempt or a copy only if the policy may ask for one, and up to
 //!   the engine's [replay limit](crate::engine::EngineBuilder::replay_limit); beyond that it is sent once, and the summary
 //!   says why no retry was made.
@@ -392,6 +393,11 @@ impl<S> Driver<S> {
                                     head.headers = parts.headers;
                                     exchange.on_response(head, now, &mut self.draws);
                                 }
+                                // The caller's own body failed: no upstream is to blame, and there is nobody to answer.
+                                Err(error) if body.has_failed() => {
+                                    exchange.on_client_gone();
+                                    return Err(error);
+                                }
                                 Err(error) => {
                                     let failure = (self.shared.classify)(error.as_ref());
                                     self.error = Some(AttemptError::new(Arc::new(error), failure));
@@ -442,11 +448,14 @@ impl<S> Driver<S> {
                             path: Bytes::new(),
                             connected: Arc::default(),
                         };
+                        let body = copy.again();
                         let request = build(mirror.head.clone(), &mirror.endpoint, target, extensions.clone(), copy);
                         let sending = send((self.inner.clone(), false), request);
                         tokio::spawn(async move {
                             let outcome = run_mirror(sending, &mirror).await;
-                            mirror.finish(outcome, clock.now());
+                            if !body.is_some_and(|body| body.has_failed()) {
+                                mirror.finish(outcome, clock.now());
+                            }
                         });
                     }
                 }
@@ -525,6 +534,10 @@ impl<B: Body<Data = Bytes>> Source<B> {
 
     fn is_lost(&self) -> bool {
         self.shared().is_some_and(ReplayBody::is_lost)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared().is_some_and(ReplayBody::has_failed)
     }
 }
 

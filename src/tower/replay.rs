@@ -143,6 +143,14 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         }
     }
 
+    /// Did it fail on the client's side?
+    pub(crate) fn has_failed(&self) -> bool {
+        match &self.state {
+            State::Empty => false,
+            State::Shared(shared) => matches!(lock(shared).end, End::Failed),
+        }
+    }
+
     /// Has the whole body been read from the client?
     pub(crate) fn is_complete(&self) -> bool {
         match &self.state {

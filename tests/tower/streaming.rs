@@ -156,3 +156,33 @@ async fn an_upload_may_take_longer_than_the_timeout() {
     assert_eq!(response.status(), 200);
     assert_eq!(response.extensions().get::<Summary>().unwrap().code, Code::Upstream);
 }
+
+/// A client that breaks off, or says what is none: the upstream that waits for the rest is not to blame, and no other one
+/// is tried.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_fails_is_the_callers_own_affair() {
+    use http_body_util::StreamBody;
+    let outliers = "{outlierDetection: {consecutive5xxErrors: 1, interval: 1h, maxEjectionPercent: 100}}";
+    let engine = bed::engine(&format!("{ROUTE}, retries: {{attempts: 3, retryOn: 'reset,5xx'}}"), outliers);
+    let calls = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&calls);
+    let client =
+        engine.client(tower::service_fn(move |request: http::Request<pointsman::tower::ReplayBody<StreamBody<_>>>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {
+                request.into_body().collect().await?;
+                Ok::<_, BoxError>(Response::new(Frames::empty()))
+            }
+        }));
+    let broken = || {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(std::io::Error::other("the client broke off"))];
+        http::Request::post("http://reviews/").body(StreamBody::new(tokio_stream::iter(frames))).unwrap()
+    };
+    for round in 1..=5 {
+        let error = client.clone().oneshot(broken()).await.unwrap_err();
+        assert_eq!(error.source().unwrap().to_string(), "the client broke off");
+        assert_eq!(calls.load(Ordering::SeqCst), round, "one attempt each");
+    }
+    assert_eq!(bed::under_way(&engine), 0);
+    assert!(engine.endpoints().iter().all(|endpoint| endpoint.ejected.is_none()));
+}
