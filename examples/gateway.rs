@@ -1,19 +1,10 @@
 #![allow(clippy::print_stdout)]
 
 //! A small reverse proxy made of the public API alone: HTTP/1.1 and h2c in, pools per endpoint out, all of it by policy.
+//! `--help` tells its options (`gateway/arguments.rs` has the text).
 //!
 //! ```text
-//! cargo run --release --example gateway --all-features -- --policy FILE… --mesh FILE --listen ADDR[=PORT]
-//!     --policy FILE|FOLDER   policy, several times or several at once
-//!     --mesh FILE            services, endpoints, the client (see the docs of `pointsman::mesh`)
-//!     --listen ADDR[=PORT]   HTTP on ADDR, routed as the policy's port PORT (80); several times
-//!     --tcp ADDR[=PORT]      TLS and TCP passthrough on ADDR, by SNI and address, as the policy's port PORT (443)
-//!     --workers N            threads (1)
-//!     --namespace NS | --gateway NS/NAME    whose policy it is; else the mesh file's client
-//!     --watch                apply changes of the files
-//!     --admin ADDR           /ready /stats /policy /explain /endpoints, and a page that shows them live
-//!     --drain SECONDS        how long requests may take to end after SIGTERM (10)
-//!     --quiet                no access log
+//! cargo run --release --example gateway --all-features -- --policy FILE… --mesh FILE --listen ADDR
 //! ```
 //!
 //! Without arguments it plays a demonstration: two pods, a policy, some requests, and the log lines that they leave.
@@ -21,129 +12,84 @@
 #![allow(unreachable_pub)]
 
 #[path = "gateway/admin.rs"]
-mod admin;
+pub(crate) mod admin;
+#[path = "gateway/arguments.rs"]
+pub(crate) mod arguments;
 #[path = "gateway/demo.rs"]
 mod demo;
 #[path = "gateway/framing.rs"]
 mod framing;
 #[path = "gateway/log.rs"]
-mod log;
+pub(crate) mod log;
 #[path = "gateway/serve.rs"]
-mod serve;
+pub(crate) mod serve;
 #[path = "gateway/tunnel.rs"]
 mod tunnel;
 
+use arguments::{Arguments, Asked};
 use log::Log;
 use pointsman::Engine;
 use pointsman::engine::EngineBuilder;
-use pointsman::mesh::Viewpoint;
-use pointsman::watch::{Sources, Watch};
-use serve::{Config, Listen};
+use pointsman::watch::{LoadFailure, Loaded, Watch};
+use serve::Config;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-#[derive(Default)]
-struct Arguments {
-    policies: Vec<String>,
-    mesh: Option<String>,
-    listen: Vec<Listen>,
-    workers: usize,
-    namespace: Option<String>,
-    gateway: Option<String>,
-    watch: bool,
-    admin: Option<SocketAddr>,
-    drain: u64,
-    quiet: bool,
-}
-
-impl Arguments {
-    fn read(given: impl Iterator<Item = String>) -> Fallible<Arguments> {
-        let mut read = Arguments { workers: 1, drain: 10, ..Arguments::default() };
-        let mut given = given.peekable();
-        while let Some(flag) = given.next() {
-            let mut value = || given.next().ok_or_else(|| format!("`{flag}` needs a value"));
-            match flag.as_str() {
-                "--policy" => {
-                    read.policies.push(value()?);
-                    while let Some(more) = given.next_if(|next| !next.starts_with("--")) {
-                        read.policies.push(more);
-                    }
-                }
-                "--mesh" => read.mesh = Some(value()?),
-                "--listen" => read.listen.push(Listen::parse(&value()?, false)?),
-                "--tcp" => read.listen.push(Listen::parse(&value()?, true)?),
-                "--workers" => read.workers = value()?.parse()?,
-                "--namespace" => read.namespace = Some(value()?),
-                "--gateway" => read.gateway = Some(value()?),
-                "--watch" => read.watch = true,
-                "--admin" => read.admin = Some(value()?.parse()?),
-                "--drain" => read.drain = value()?.parse()?,
-                "--quiet" => read.quiet = true,
-                _ => return Err(format!("there is no option `{flag}`").into()),
-            }
-        }
-        if read.policies.is_empty() || read.listen.is_empty() {
-            return Err("it needs at least --policy and --listen".into());
-        }
-        Ok(read)
-    }
-
-    fn sources(&self) -> Sources {
-        let mut sources = Sources::new(&self.policies);
-        if let Some(mesh) = &self.mesh {
-            sources = sources.with_mesh(mesh);
-        }
-        match (&self.gateway, &self.namespace) {
-            (Some(gateway), namespace) => {
-                let own = gateway.split('/').next().unwrap_or("default");
-                sources.with_viewpoint(Viewpoint::gateway(namespace.as_deref().unwrap_or(own), gateway))
-            }
-            (None, Some(namespace)) => sources.with_viewpoint(Viewpoint::namespace(namespace)),
-            (None, None) => sources,
-        }
-    }
-}
+/// Exit codes: it could not do what was asked, or what was asked is not right (a flag, a file).
+const FAILURE: u8 = 1;
+const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
-    if std::env::args().len() == 1 {
-        return demo::play();
-    }
-    let arguments = match Arguments::read(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            eprintln!(
-                "usage: gateway --policy FILE… [--mesh FILE] --listen ADDR[=PORT] … (see the top of examples/gateway.rs)"
-            );
-            return ExitCode::from(2);
-        }
-    };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    start(std::env::args().skip(1)).into()
 }
 
-fn run(arguments: &Arguments) -> Fallible<()> {
-    let runtime = match arguments.workers {
-        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?,
+/// Runs with these arguments until it is told to stop; the exit code.
+pub(crate) fn start(arguments: impl Iterator<Item = String>) -> u8 {
+    let arguments = match Arguments::read(arguments) {
+        Ok(Asked::Demonstration) => return if demo::play() { 0 } else { FAILURE },
+        Ok(Asked::Help) => {
+            print!("{}", arguments::HELP);
+            return 0;
+        }
+        Ok(Asked::Run(arguments)) => *arguments,
+        Err(error) => {
+            eprintln!("gateway: {error}; --help tells all options");
+            return MISUSE;
+        }
     };
     let state = arguments.admin.map(|_| Arc::new(admin::State::default()));
-    let mut builder = Engine::builder().epoch(std::time::UNIX_EPOCH.elapsed()?);
+    let mut builder = Engine::builder().epoch(std::time::UNIX_EPOCH.elapsed().unwrap_or_default());
     if let Some(state) = &state {
         builder = admin::observe(builder, state);
     }
-    let (engine, _watch) = engine(arguments, builder, state.clone())?;
+    let (engine, _watch) = match engine(&arguments, builder, state.clone()) {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            return MISUSE;
+        }
+    };
+    match run(&arguments, engine, state) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments, engine: Engine, state: Option<Arc<admin::State>>) -> Fallible<()> {
+    let runtime = match arguments.workers {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?,
+    };
     runtime.block_on(async {
+        // Whoever is told where it listens may say stop at once.
+        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let config = Config {
             listen: arguments.listen.clone(),
             log: if arguments.quiet { Log::Off } else { Log::Lines },
@@ -157,7 +103,6 @@ fn run(arguments: &Arguments) -> Fallible<()> {
             let address = admin::start(address, engine, state, running.draining()).await?;
             eprintln!("admin on http://{address}/");
         }
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             _ = terminated.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
@@ -174,16 +119,32 @@ fn engine(
     builder: EngineBuilder,
     state: Option<Arc<admin::State>>,
 ) -> Fallible<(Engine, Option<Watch>)> {
-    let sources = arguments.sources();
-    let watch = Watch::start_with(sources, builder, move |outcome| {
-        match &outcome {
-            Ok(loaded) => loaded.report.notes.iter().for_each(|note| eprintln!("note: {note}")),
-            Err(failure) => eprintln!("refused, the last good policy stays: {failure}"),
-        }
+    let watch = Watch::start_with(arguments.sources(), builder, move |outcome| {
+        tell(outcome);
         if let Some(state) = &state {
             state.loaded(outcome);
         }
     })?;
     let engine = watch.engine().clone();
     Ok((engine, arguments.watch.then_some(watch)))
+}
+
+/// What came of the files: one line, and one more for everything that is not in force as it was written.
+fn tell(outcome: Result<&Loaded, &LoadFailure>) {
+    match outcome {
+        Ok(loaded) => {
+            let notes = loaded.report.notes.len() + loaded.warnings.len();
+            eprintln!(
+                "policy in force, {}",
+                match notes {
+                    0 => "all of it".into(),
+                    1 => "with 1 note:".into(),
+                    notes => format!("with {notes} notes:"),
+                }
+            );
+            loaded.report.notes.iter().for_each(|note| eprintln!("  {note}"));
+            loaded.warnings.iter().for_each(|warning| eprintln!("  {warning}"));
+        }
+        Err(failure) => eprintln!("refused, the last good policy stays: {failure}"),
+    }
 }

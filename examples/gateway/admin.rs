@@ -95,7 +95,8 @@ pub async fn start(
     state: Arc<State>,
     draining: watch::Receiver<bool>,
 ) -> Fallible<SocketAddr> {
-    let listener = TcpListener::bind(address).await?;
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| format!("the admin listener on {address}: {error}"))?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

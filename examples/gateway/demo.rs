@@ -13,7 +13,6 @@ use pointsman::policy::Policy;
 use pointsman::{Engine, Resources};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -57,17 +56,14 @@ async fn pod(version: &'static str) -> Fallible<SocketAddr> {
     Ok(address)
 }
 
-pub fn play() -> ExitCode {
+/// True: all went as it should.
+pub fn play() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(story()));
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("gateway: {error}");
+        false
+    })
 }
 
 async fn story() -> Fallible<bool> {

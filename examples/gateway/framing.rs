@@ -1,9 +1,18 @@
 //! A second look at where requests begin and end.
 //!
 //! A request with a length and with chunks could be read in two ways, which is how requests are smuggled past a proxy.
-//! hyper reads it in the one way that is right, drops the length, and goes on; Envoy refuses it, and so do we. Since hyper
-//! does not tell, the bytes are followed on their way in: heads and bodies, no more than is needed to find the next head.
+//! hyper reads it in the one way that is right, drops the length, and goes on; Envoy refuses it, and so do we:
+//!
+//! | what | answer |
+//! |---|---|
+//! | a length and a transfer coding, two lengths even if they are the same, a fragment in the target | 400 |
+//! | a transfer coding that is not `chunked`, once | 501 |
+//!
+//! Since hyper does not tell, the bytes are followed on their way in: heads and bodies, no more than is needed to find the
+//! next head. What hyper refuses by itself (a length that is no number, a space before a colon, a bad chunk, …) is left to
+//! it; tests/gateway/refusals.rs has both beside Envoy's answers.
 
+use http::StatusCode;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -17,18 +26,18 @@ pub struct Followed<S> {
     framing: Framing,
 }
 
-/// Which of the requests to come could be read in two ways, in their order.
+/// What the requests to come are refused with, in their order.
 #[derive(Clone, Default)]
-pub struct Verdicts(Arc<Mutex<VecDeque<bool>>>);
+pub struct Verdicts(Arc<Mutex<VecDeque<Option<StatusCode>>>>);
 
 impl Verdicts {
     /// The next request's.
-    pub fn next(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(false)
+    pub fn next(&self) -> Option<StatusCode> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
     }
 
-    fn push(&self, two_ways: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(two_ways);
+    fn push(&self, refused: Option<StatusCode>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(refused);
     }
 }
 
@@ -68,9 +77,25 @@ enum Then {
 #[derive(Default)]
 struct Head {
     lines: usize,
-    length: Option<u64>,
-    chunked: bool,
+    fragment: bool,
+    lengths: usize,
+    length: u64,
+    codings: usize,
+    /// A coding that is not `chunked`.
+    unknown_coding: bool,
     upgrade: bool,
+}
+
+impl Head {
+    fn refused(&self) -> Option<StatusCode> {
+        if self.fragment || self.lengths > 1 || (self.lengths > 0 && self.codings > 0) {
+            Some(StatusCode::BAD_REQUEST)
+        } else if self.codings > 1 || self.unknown_coding {
+            Some(StatusCode::NOT_IMPLEMENTED)
+        } else {
+            None
+        }
+    }
 }
 
 /// Longer than any length, chunk size or header name that matters.
@@ -93,6 +118,8 @@ impl Framing {
                 At::Head | At::Size | At::Trailers => {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let piece = &bytes[..end.unwrap_or(bytes.len())];
+                    // Further on than a line is kept for.
+                    self.head.fragment |= self.at == At::Head && self.head.lines == 0 && piece.contains(&b'#');
                     let room = ENOUGH.saturating_sub(self.line.len()).min(piece.len());
                     self.line.extend_from_slice(&piece[..room]);
                     let Some(end) = end else { return };
@@ -106,14 +133,14 @@ impl Framing {
 
     fn line_ended(&mut self, line: &[u8]) {
         match self.at {
-            At::Head if line.is_empty() && self.head.lines == 0 => {}
+            At::Head if line.is_empty() && self.head.lines == 0 => self.head = Head::default(),
             At::Head if line.is_empty() => {
                 let head = std::mem::take(&mut self.head);
-                self.verdicts.push(head.chunked && head.length.is_some());
+                self.verdicts.push(head.refused());
                 self.at = match head {
                     Head { upgrade: true, .. } => At::Off,
-                    Head { chunked: true, .. } => At::Size,
-                    Head { length: Some(length), .. } if length > 0 => At::Body(length, Then::Head),
+                    Head { codings: 1.., .. } => At::Size,
+                    Head { length: length @ 1.., .. } => At::Body(length, Then::Head),
                     _ => At::Head,
                 };
             }
@@ -130,9 +157,11 @@ impl Framing {
                 let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
                 if name.eq_ignore_ascii_case(b"content-length") {
                     let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                    self.head.length = Some(length.unwrap_or(0));
+                    self.head.length = length.unwrap_or(0);
+                    self.head.lengths += 1;
                 } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-                    self.head.chunked = true;
+                    self.head.codings += 1;
+                    self.head.unknown_coding |= !value.eq_ignore_ascii_case(b"chunked");
                 } else if name.eq_ignore_ascii_case(b"upgrade") {
                     self.head.upgrade = true;
                 }

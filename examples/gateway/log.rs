@@ -1,15 +1,26 @@
-//! The access log: a line a request in Envoy's default format, with the route's and the cluster's names.
+//! The access log: a line a request in Envoy's default format, and the route's and the cluster's names behind it.
+//!
+//! As in Envoy a line tells the request as it went out (the authority after a rewrite, the path before it), and the flags
+//! of its whole life: `DC` for a client that went away, `UT` and `UC` for a response that broke off.
+//!
+//! Known differences: what hyper refuses by itself (a head that is none) leaves no line, and a quote in a header is written
+//! `\"`, so that a line can be read back.
 
-use http::header::USER_AGENT;
-use http::{HeaderName, Request, Response};
+use bytes::Bytes;
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use pointsman::exchange::Summary;
+use pointsman::policy::{Flags, Policy};
+use pointsman::tower::{BodyTimeout, BoxError, Target};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tower::Service;
 
 /// Where lines go.
 #[derive(Clone)]
@@ -26,105 +37,187 @@ pub enum Log {
 pub struct Entry {
     log: Log,
     began: (SystemTime, Instant),
-    request: Option<Asked>,
+    method: Method,
+    version: Version,
+    asked: Told,
+    outgoing: Outgoing,
     pub summary: Option<Summary>,
+    /// What happened after the response's head, and so is not in the summary.
+    pub flags: Flags,
+    /// 0 until there is an answer.
     pub status: u16,
-    pub received: u64,
+    received: Arc<AtomicU64>,
     pub sent: u64,
-    service_time: String,
+    service_time: Option<HeaderValue>,
 }
 
-struct Asked {
-    method: String,
-    path: String,
-    version: http::Version,
-    forwarded_for: String,
-    user_agent: String,
-    request_id: String,
-    authority: String,
+/// What a line tells of a request's head.
+#[derive(Default)]
+struct Told {
+    authority: Bytes,
+    path: Bytes,
+    forwarded_for: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+impl Told {
+    fn new(headers: &HeaderMap, authority: &[u8], path: &[u8]) -> Told {
+        let path = headers.get(ORIGINAL_PATH).map_or(path, HeaderValue::as_bytes);
+        Told {
+            authority: Bytes::copy_from_slice(authority),
+            path: Bytes::copy_from_slice(path),
+            forwarded_for: headers.get(FORWARDED_FOR).cloned(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            request_id: headers.get(REQUEST_ID).cloned(),
+        }
+    }
+}
+
+/// The request as its first attempt went out: in the extensions of requests that leave a line.
+#[derive(Clone, Default)]
+struct Outgoing(Arc<OnceLock<(Told, Target)>>);
+
+/// Notes requests on their way to an endpoint.
+#[derive(Clone)]
+pub struct Noting<S>(pub S);
+
+impl<S, B> Service<Request<B>> for Noting<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        let known = (request.extensions().get::<Outgoing>(), request.extensions().get::<Target>());
+        if let (Some(Outgoing(outgoing)), Some(target)) = known
+            && target.attempt > 0
+        {
+            let told = || Told::new(request.headers(), target.authority().as_bytes(), target.path().as_bytes());
+            outgoing.get_or_init(|| (told(), target.clone()));
+        }
+        self.0.call(request)
+    }
+}
+
+impl Log {
+    /// An entry for the request, if it leaves one; its body is counted from here on.
+    pub fn entry<B>(&self, request: &mut Request<B>, policy: &Policy) -> Option<Entry> {
+        if let Log::Off = self {
+            return None;
+        }
+        let host = request.headers().get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+        let authority = request.uri().authority().map_or(host, |authority| authority.as_str().as_bytes());
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+        let path = policy.normalize(path).unwrap_or(path.into());
+        let entry = Entry {
+            log: self.clone(),
+            began: (SystemTime::now(), Instant::now()),
+            method: request.method().clone(),
+            version: request.version(),
+            asked: Told::new(request.headers(), authority, path.as_bytes()),
+            outgoing: Outgoing::default(),
+            summary: None,
+            flags: Flags::NONE,
+            status: 0,
+            received: Arc::default(),
+            sent: 0,
+            service_time: None,
+        };
+        request.extensions_mut().insert(entry.outgoing.clone());
+        Some(entry)
+    }
 }
 
 impl Entry {
-    pub fn new<B: Body>(log: &Log, request: &Request<B>) -> Entry {
-        let header = |name: HeaderName| {
-            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
-            value.unwrap_or("-").to_owned()
-        };
-        let asked = || Asked {
-            method: request.method().to_string(),
-            path: request.uri().path_and_query().map_or("-", |path| path.as_str()).to_owned(),
-            version: request.version(),
-            forwarded_for: header(HeaderName::from_static("x-forwarded-for")),
-            user_agent: header(USER_AGENT),
-            request_id: header(HeaderName::from_static("x-request-id")),
-            authority: match request.uri().authority() {
-                Some(authority) => authority.to_string(),
-                None => header(http::header::HOST),
-            },
-        };
-        Entry {
-            began: (SystemTime::now(), Instant::now()),
-            request: if let Log::Lines = log { Some(asked()) } else { None },
-            log: log.clone(),
-            summary: None,
-            status: 0,
-            received: request.body().size_hint().exact().unwrap_or(0),
-            sent: 0,
-            service_time: "-".into(),
-        }
+    /// Counts what is read of a request's body.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     pub fn answered<B>(&mut self, response: &Response<B>) {
-        if let Log::Off = self.log {
-            return;
-        }
         self.status = response.status().as_u16();
         self.summary = response.extensions().get::<Summary>().cloned();
-        if let Some(time) = response.headers().get("x-envoy-upstream-service-time") {
-            self.service_time = time.to_str().unwrap_or("-").to_owned();
-        }
+        self.service_time = response.headers().get(SERVICE_TIME).cloned();
     }
 
-    fn line(&self) -> Option<String> {
-        let asked = self.request.as_ref()?;
+    fn line(&self) -> String {
         let none = Summary::default();
         let summary = self.summary.as_ref().unwrap_or(&none);
-        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let mut line = String::new();
+        let (told, target) = match self.outgoing.0.get() {
+            Some((told, target)) => (told, Some(target)),
+            None => (&self.asked, None),
+        };
+        let cluster =
+            if summary.cluster.is_empty() { target.map(|target| &*target.cluster) } else { Some(&*summary.cluster) };
+        let endpoint = summary.endpoint.as_deref().or(target.map(|target| &*target.endpoint));
+        let header = |value: &Option<HeaderValue>| text(value.as_ref().map_or(b"", HeaderValue::as_bytes));
+        let mut line = String::with_capacity(256);
         let _ = write!(
             line,
-            "[{}] \"{} {} {:?}\" {} {} {} {} {} {} \"{}\" \"{}\" \"{}\" \"{}\" \"{}\" {} {}",
+            "[{}] \"{} {} {}\" {} {} {} {} {} {} \"{}\" \"{}\" \"{}\" \"{}\" \"{}\" {} {}",
             time(self.began.0),
-            asked.method,
-            asked.path,
-            asked.version,
+            self.method,
+            text(&told.path),
+            protocol(self.version),
             self.status,
-            summary.flags,
-            self.received,
+            summary.flags | self.flags,
+            self.received.load(Ordering::Relaxed),
             self.sent,
             self.began.1.elapsed().as_millis(),
-            self.service_time,
-            asked.forwarded_for,
-            asked.user_agent,
-            asked.request_id,
-            asked.authority,
-            summary.endpoint.as_deref().unwrap_or("-"),
-            or_dash(&summary.route),
-            or_dash(&summary.cluster),
+            header(&self.service_time),
+            header(&told.forwarded_for),
+            header(&told.user_agent),
+            header(&told.request_id),
+            text(&told.authority),
+            endpoint.unwrap_or("-"),
+            text(summary.route.as_bytes()),
+            text(cluster.unwrap_or_default().as_bytes()),
         );
-        Some(line)
+        line
+    }
+}
+
+/// As it is, with what would break the line written out.
+fn text(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "-".into(),
+        bytes if bytes.iter().all(|byte| (b' '..=b'~').contains(byte) && *byte != b'"') => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        bytes => bytes.escape_ascii().to_string(),
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if self.status == 0 {
+            self.flags |= Flags::DC;
+        }
         match &self.log {
             Log::Off => {}
             Log::Told(told) => told(self),
             Log::Lines => {
-                if let Some(line) = self.line() {
-                    let _ = writeln!(std::io::stdout().lock(), "{line}");
-                }
+                let _ = writeln!(std::io::stdout().lock(), "{}", self.line());
             }
         }
     }
@@ -149,31 +242,28 @@ fn time(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// A response's body that counts its bytes, and holds its entry until it is gone.
-pub struct Logged<B> {
+/// A request's body that is counted.
+pub struct Received<B> {
     body: B,
-    entry: Entry,
+    bytes: Option<Arc<AtomicU64>>,
 }
 
-impl<B> Logged<B> {
-    pub fn new(body: B, entry: Entry) -> Self {
-        Logged { body, entry }
+impl<B> Received<B> {
+    pub fn new(body: B, bytes: Option<Arc<AtomicU64>>) -> Self {
+        Received { body, bytes }
     }
 }
 
-impl<B: Body + Unpin> Body for Logged<B>
-where
-    B::Data: bytes::Buf,
-{
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
+        if let (Some(bytes), Poll::Ready(Some(Ok(frame)))) = (&self.bytes, &polled)
             && let Some(data) = frame.data_ref()
         {
-            self.entry.sent += bytes::Buf::remaining(data) as u64;
+            bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -184,5 +274,64 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A response's body that counts its bytes, and holds its entry until it is gone.
+pub struct Logged<B: Body> {
+    body: B,
+    entry: Option<Entry>,
+    /// How much is to come, if that is known.
+    whole: Option<u64>,
+}
+
+impl<B: Body> Logged<B> {
+    pub fn new(body: B, entry: Option<Entry>) -> Self {
+        Logged { whole: body.size_hint().exact(), body, entry }
+    }
+}
+
+impl<B> Body for Logged<B>
+where
+    B: Body<Data = Bytes, Error = BoxError> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let this = &mut *self;
+        let Some(entry) = &mut this.entry else { return polled };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                entry.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                entry.flags |= if error.is::<BodyTimeout>() { Flags::UT } else { Flags::UC }
+            }
+            Poll::Ready(None) => this.whole = Some(entry.sent),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body> Drop for Logged<B> {
+    fn drop(&mut self) {
+        let Some(entry) = &mut self.entry else { return };
+        // An answer to HEAD, and one that has no body by its status, is whole with its head.
+        let bodiless = entry.method == Method::HEAD || matches!(entry.status, 101 | 204 | 304);
+        let ended = bodiless || self.whole == Some(entry.sent) || self.body.is_end_stream();
+        if !ended && entry.flags.is_empty() {
+            entry.flags |= Flags::DC;
+        }
     }
 }

@@ -6,11 +6,12 @@ use pointsman::Engine;
 use pointsman::policy::Connection;
 use pointsman::tower::Clock;
 use rustls::server::Acceptor;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long a client may take to say its TLS hello before it is taken for one that waits for the server to speak first.
 const HELLO: Duration = Duration::from_millis(100);
@@ -26,14 +27,28 @@ pub async fn join(downstream: OnUpgrade, upstream: OnUpgrade) {
 }
 
 /// Takes connections for one of the policy's TLS or TCP ports.
-pub async fn accept(listener: TcpListener, port: u16, engine: Engine, mut stopped: watch::Receiver<bool>) {
+///
+/// `alive` is held by each of them, so that a stop can wait for it.
+pub async fn accept(
+    listener: TcpListener,
+    port: u16,
+    engine: Engine,
+    mut stopped: watch::Receiver<bool>,
+    alive: mpsc::Sender<Infallible>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => return,
         };
         match accepted {
-            Ok((stream, remote)) => drop(tokio::spawn(pass(stream, remote, port, engine.clone()))),
+            Ok((stream, remote)) => {
+                let (engine, alive) = (engine.clone(), alive.clone());
+                tokio::spawn(async move {
+                    pass(stream, remote, port, engine).await;
+                    drop(alive);
+                });
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }

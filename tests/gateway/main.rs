@@ -3,21 +3,14 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
-#[path = "../../examples/gateway/admin.rs"]
-mod admin;
-#[path = "../../examples/gateway/framing.rs"]
-mod framing;
-#[path = "../../examples/gateway/log.rs"]
-mod log;
-#[path = "../../examples/gateway/serve.rs"]
-mod serve;
+#[path = "../../examples/gateway.rs"]
+mod gateway;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../../examples/gateway/tunnel.rs"]
-mod tunnel;
 
+mod clients;
+mod process;
 mod proxy;
+mod refusals;
 mod wire;
 mod worlds;
-
-type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,13 +1,13 @@
 //! Worlds of the conformance folder through the gateway: sockets on both sides, the upstreams at the addresses that the
 //! worlds name.
 
-use super::log::Log;
-use super::serve::{self, Config, Listen, Running};
 use super::support::compare::{Observed, SeenMirror};
 use super::support::simulate::{self, Scripted};
 use super::support::world::{self, Case, World};
 use super::support::{self, Drive};
 use super::wire;
+use crate::gateway::log::Log;
+use crate::gateway::serve::{self, Config, Listen, Running};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
