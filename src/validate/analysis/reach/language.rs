@@ -38,8 +38,17 @@ pub(super) enum Language {
     Prefix(Vec<u8>),
     /// Texts that begin so, in any case.
     FoldedPrefix(Vec<u8>),
-    /// Texts that the pattern takes as a whole, written for Rust's engine.
-    Pattern(Rc<str>),
+    /// Texts that the pattern takes as a whole.
+    Pattern(Whole),
+}
+
+/// A pattern for whole texts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Whole {
+    /// As Rust's engine reads it.
+    expression: Rc<str>,
+    /// What each of its texts begins with, as far as that is plain to see: nearly all pairs of patterns are told apart by it.
+    start: Rc<[u8]>,
 }
 
 /// What a search for a text came to.
@@ -77,6 +86,21 @@ impl Language {
         }
     }
 
+    /// The pattern, in Istio's dialect. None if Envoy does not take it.
+    pub(super) fn pattern(source: &str) -> Option<Language> {
+        let expression = crate::policy::translate_regex(source).ok()?.into();
+        Some(Language::Pattern(Whole { expression, start: literal_start(source).into() }))
+    }
+
+    /// What each text begins with.
+    fn start(&self) -> &[u8] {
+        match self {
+            Language::Prefix(text) => text,
+            Language::Pattern(pattern) => &pattern.start,
+            _ => b"",
+        }
+    }
+
     fn has_pattern(&self) -> bool {
         matches!(self, Language::Pattern(_) | Language::Folded(_) | Language::FoldedPrefix(_))
     }
@@ -92,9 +116,26 @@ impl Language {
             Language::Folded(text) => format!("(?i-u:{})", quote(text)),
             Language::Prefix(text) => format!("(?s-u:{}.*)", quote(text)),
             Language::FoldedPrefix(text) => format!("(?is-u:{}.*)", quote(text)),
-            Language::Pattern(text) => format!("(?-u:{text})"),
+            Language::Pattern(pattern) => format!("(?-u:{})", pattern.expression),
         }
     }
+}
+
+/// The plain text that a pattern begins with.
+fn literal_start(source: &str) -> &[u8] {
+    if source.contains('|') || source.contains("(?") {
+        return b"";
+    }
+    let source = source.strip_prefix('^').unwrap_or(source);
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '/' | '-' | '_');
+    let end = source.find(|letter| !is_plain(letter)).unwrap_or(source.len());
+    let is_repeated = source[end..].starts_with(['*', '?', '{', '+']);
+    &source.as_bytes()[..end - usize::from(is_repeated && end > 0)]
+}
+
+/// Can a text begin with both?
+fn go_together(a: &[u8], b: &[u8]) -> bool {
+    a.starts_with(b) || b.starts_with(a)
 }
 
 impl Automata {
@@ -108,6 +149,7 @@ impl Automata {
             Language::FoldedPrefix(start) => {
                 text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
             }
+            Language::Pattern(pattern) if !text.starts_with(&pattern.start) => false,
             Language::Pattern(_) => {
                 let automaton = self.automaton(language)?;
                 let state = text.iter().fold(begin(&automaton), |state, byte| automaton.next_state(state, *byte));
@@ -125,10 +167,16 @@ impl Automata {
         if let Some(texts) = finite {
             return self.find_among(texts, within, outside);
         }
-        if !within.iter().chain(outside).any(|one| one.has_pattern()) {
-            return find_by_prefix(within, outside);
+        let start = within.iter().map(|one| one.start()).max_by_key(|start| start.len()).unwrap_or_default();
+        if within.iter().any(|one| !go_together(one.start(), start)) {
+            return Search::Nothing;
         }
-        self.find_by_automata(within, outside)
+        // What begins otherwise takes nothing away.
+        let outside: Vec<&Language> = outside.iter().copied().filter(|one| go_together(one.start(), start)).collect();
+        if !within.iter().chain(&outside).any(|one| one.has_pattern()) {
+            return find_by_prefix(within, &outside);
+        }
+        self.find_by_automata(within, &outside)
     }
 
     fn find_among(&self, texts: &[Vec<u8>], within: &[&Language], outside: &[&Language]) -> Search {
@@ -285,7 +333,7 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Language {
-        Language::Pattern(crate::policy::translate_regex(text).unwrap().into())
+        Language::pattern(text).unwrap()
     }
 
     fn find(within: &[Language], outside: &[Language]) -> Search {
@@ -316,6 +364,9 @@ mod tests {
             (vec![Language::prefix("/Api", true)], vec![Language::prefix("/API/v", true)], found("/api")),
             (vec![pattern("[0-9]+")], vec![pattern("[0-9]*[02468]")], found("1")),
             (vec![pattern(r"\bx")], vec![Language::exact("x")], Search::Nothing),
+            (vec![pattern("/ab?")], vec![Language::exact("/a")], found("/ab")),
+            (vec![pattern("/ab*c")], vec![pattern("/b.*")], found("/ac")),
+            (vec![pattern("/v[0-9]+")], vec![prefix("/x"), pattern("/w.*")], found("/v0")),
         ];
         for (within, outside, expected) in cases {
             assert_eq!(find(&within, &outside), expected, "{within:?} without {outside:?}");

@@ -277,7 +277,7 @@ fn language(condition: &StringMatch) -> Option<Language> {
         StringMatch::Exact(text) => Language::exact(text),
         StringMatch::Prefix(text) => Language::prefix(text, false),
         StringMatch::Regex(text) if text == "*" => Language::All,
-        StringMatch::Regex(text) => Language::Pattern(crate::policy::translate_regex(text).ok()?.into()),
+        StringMatch::Regex(text) => Language::pattern(text)?,
         StringMatch::Unset => Language::All,
     })
 }
