@@ -4,4 +4,5 @@
 
 mod broken;
 mod codes;
+mod program;
 mod reach;
