@@ -52,7 +52,7 @@ fn registered(
         let code = if is_mirror { "AN-006" } else { "AN-005" };
         let what = if is_mirror { "copies are lost" } else { "its requests get 503" };
         let message = format!("no service has the host `{host}`, so {what}");
-        report.add(Severity::Error, code, format!("{path}.host"), message).suggest(meant(host, context));
+        report.add(Severity::Error, code, format!("{path}.host"), message).suggest(context.meant(host));
         return;
     };
     let ports: Vec<String> = found.ports.iter().map(|port| port.number.to_string()).collect();
@@ -71,15 +71,6 @@ fn registered(
         }
         _ => {}
     }
-}
-
-/// The host that was meant: a name that lacks its ending, or the nearest one.
-fn meant<'a>(host: &str, context: &Context<'a>) -> Option<&'a str> {
-    let domain = context.domain;
-    let endings = [format!("{host}.svc.{domain}"), format!("{host}.{domain}")];
-    let whole =
-        endings.iter().find_map(|name| context.services.get(name.as_str()).map(|service| service.host.as_str()));
-    whole.or_else(|| nearest(host, context.services.keys().copied()))
 }
 
 /// AN-009: a DestinationRule defines the subset.

@@ -108,6 +108,9 @@ struct Context<'a> {
     /// The registry by host, and those of its hosts that are wildcards.
     services: HashMap<&'a str, &'a Service>,
     wildcard_services: Vec<&'a Service>,
+    /// Hosts of the registry by what follows their first label, and by that label.
+    by_ending: HashMap<&'a str, Vec<&'a str>>,
+    by_label: HashMap<&'a str, Vec<&'a str>>,
     /// DestinationRules by the host that they are for, and those for wildcards.
     rules: HashMap<String, Vec<&'a DestinationRule>>,
     wildcard_rules: Vec<(String, &'a DestinationRule)>,
@@ -130,6 +133,8 @@ impl<'a> Context<'a> {
             domain: mesh.map_or("cluster.local", |(mesh, _)| mesh.mesh_config.cluster_domain.as_str()),
             services: HashMap::new(),
             wildcard_services: Vec::new(),
+            by_ending: HashMap::new(),
+            by_label: HashMap::new(),
             rules: HashMap::new(),
             wildcard_rules: Vec::new(),
             by_name: HashMap::new(),
@@ -140,6 +145,9 @@ impl<'a> Context<'a> {
         };
         for service in mesh.iter().flat_map(|(mesh, _)| &mesh.services) {
             context.services.entry(&service.host).or_insert(service);
+            let (label, ending) = service.host.split_once('.').unwrap_or((&service.host, ""));
+            context.by_ending.entry(ending).or_default().push(&service.host);
+            context.by_label.entry(label).or_default().push(&service.host);
             if hosts::is_wildcard(&service.host) {
                 context.wildcard_services.push(service);
             }
@@ -216,6 +224,22 @@ impl<'a> Context<'a> {
     fn service(&self, host: &str) -> Option<&'a Service> {
         let covers = |service: &&&Service| hosts::overlap(host, &service.host);
         self.services.get(host).or_else(|| self.wildcard_services.iter().find(covers)).copied()
+    }
+
+    /// The host of the registry that was meant by one that is not in it: one that lacks its ending, one whose first label is
+    /// nearly the same, or one of another namespace. Only parts are compared: long endings make every two hosts look alike.
+    fn meant(&self, host: &str) -> Option<&'a str> {
+        let endings = [format!("{host}.svc.{}", self.domain), format!("{host}.{}", self.domain)];
+        let whole = endings.iter().find_map(|name| self.services.get(name.as_str()));
+        if let Some(service) = whole {
+            return Some(&service.host);
+        }
+        let (label, ending) = host.split_once('.').unwrap_or((host, ""));
+        let labels =
+            self.by_ending.get(ending).into_iter().flatten().map(|known| known.split('.').next().unwrap_or(known));
+        let near = nearest(label, labels).and_then(|near| self.services.get(format!("{near}.{ending}").as_str()));
+        near.map(|service| service.host.as_str())
+            .or_else(|| self.by_label.get(label).and_then(|hosts| hosts.first().copied()))
     }
 
     /// The DestinationRules whose host has this one.

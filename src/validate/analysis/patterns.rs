@@ -119,16 +119,12 @@ mod tests {
     fn readings_that_differ_are_told_with_a_text() {
         for (pattern, expected) in [
             ("/v[0-9]+/.*", None),
-            ("[a&&b]", Some("`[a&&b]` takes `a` in Envoy, and not in Rust's `regex`")),
             (r"\d+", None),
             ("a{2,3}", None),
-            ("a{,2}", Some("`a{,2}` takes `a{,2}` in Envoy, and not in Rust's `regex`")),
+            ("[a&&b]", Some("`[a&&b]` takes `a` in Envoy, and not in Rust's `regex`")),
+            ("[a-c--b]", Some("`[a-c--b]` takes `b` in Envoy, and not in Rust's `regex`")),
         ] {
-            let found = difference(pattern);
-            match expected {
-                None => assert_eq!(found, None, "{pattern}"),
-                Some(text) => assert!(found.is_some(), "{pattern}: {text}"),
-            }
+            assert_eq!(difference(pattern).as_deref(), expected, "{pattern}");
         }
         assert!(difference("a{b}").is_some_and(|text| text.contains("Rust's `regex` does not")));
     }

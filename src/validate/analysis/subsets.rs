@@ -27,7 +27,7 @@ fn registered(rule: &DestinationRule, host: &str, context: &Context<'_>, report:
     let Some((mesh, _)) = context.mesh else { return };
     let covers = |service: &Service| crate::hosts::overlap(host, &service.host);
     let Some(service) = context.service(host).or_else(|| mesh.services.iter().find(|service| covers(service))) else {
-        let near = nearest(host, context.services.keys().copied());
+        let near = context.meant(host);
         report.add(Severity::Warning, "AN-019", "spec.host", format!("no service has the host `{host}`")).suggest(near);
         return;
     };
