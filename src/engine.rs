@@ -18,7 +18,7 @@ use crate::outlier;
 use crate::policy::{ConnectionVerdict, Flags, Policy};
 use crate::resource::{Problem, Resources};
 use crate::time::Timestamp;
-use crate::upstream::{ByName, EndpointView, Upstream, Upstreams};
+use crate::upstream::{EndpointView, Roster, Upstream, Upstreams};
 use arc_swap::ArcSwap;
 use std::error::Error as StdError;
 use std::fmt;
@@ -69,7 +69,7 @@ impl Default for Settings {
 #[derive(Clone)]
 pub(crate) struct Snapshot {
     pub(crate) policy: Arc<Policy>,
-    pub(crate) upstreams: Arc<ByName>,
+    pub(crate) upstreams: Arc<Roster>,
 }
 
 /// Is told what happens, as it happens. Does nothing unless it says so.
@@ -206,10 +206,10 @@ impl EngineBuilder {
     /// The engine.
     pub fn build(self, policy: Policy) -> Engine {
         let upstreams = Upstreams::new(self.seed);
-        let (by_name, _) = upstreams.prepare(&policy, self.start);
-        upstreams.publish(Arc::clone(&by_name));
+        let (roster, _) = upstreams.prepare(&policy, self.start);
+        upstreams.publish(Arc::clone(&roster));
         let shared = Shared {
-            current: ArcSwap::from_pointee(Snapshot { policy: Arc::new(policy), upstreams: by_name }),
+            current: ArcSwap::from_pointee(Snapshot { policy: Arc::new(policy), upstreams: roster }),
             reloading: Mutex::new(()),
             upstreams,
             settings: self.settings,

@@ -41,7 +41,7 @@ impl Exchange {
                     && let Some(destination) = policy.destination(id)
                 {
                     self.summary.cluster = Arc::clone(&destination.name);
-                    self.upstream = self.upstreams.get(&destination.name).cloned();
+                    self.upstream = self.upstreams.of(id).cloned();
                 }
                 self.route = Some(Arc::clone(route));
                 if upgrade_refused {

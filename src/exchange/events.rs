@@ -14,9 +14,7 @@ use crate::time::Timestamp;
 use crate::transform::cors;
 use crate::transform::headers::{self, Direction};
 use crate::transform::respond::{self, Reply};
-use crate::upstream::Upstream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use std::sync::Arc;
 use std::time::Duration;
 
 const BODY_GONE: &str = "the request's body is over the replay limit";
@@ -96,10 +94,7 @@ impl Exchange {
         if std::mem::replace(&mut sent.connected, true) {
             return;
         }
-        let counts = |upstream: &Arc<Upstream>| {
-            upstream.destination().outlier.as_ref().is_some_and(|settings| settings.split_local_origin)
-        };
-        if sent.upstream.as_ref().is_some_and(counts) {
+        if sent.upstream.as_ref().is_some_and(|upstream| upstream.splits_local_origin()) {
             self.record(sent, Outcome::Connected, now);
         }
     }

@@ -16,7 +16,7 @@ use crate::policy::{Flags, Policy, Route};
 use crate::time::Timestamp;
 use crate::transform::LocalReply;
 use crate::transform::respond::Reply;
-use crate::upstream::{ByName, EndpointState, RequestPermit, Ticket, Upstream};
+use crate::upstream::{EndpointState, RequestPermit, Roster, Ticket, Upstream};
 use http::{HeaderValue, StatusCode};
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct Exchange {
     pub(super) shared: Arc<Shared>,
     pub(super) policy: Arc<Policy>,
-    pub(super) upstreams: Arc<ByName>,
+    pub(super) upstreams: Arc<Roster>,
     /// The request: as it came, and from [`Phase::Routing`] on as it goes out.
     pub(super) head: RequestHead,
     pub(super) side: Side,

@@ -7,7 +7,7 @@ use super::summary::{Code, Try};
 use crate::engine::Event;
 use crate::entropy::Draws;
 use crate::limit::Exceeded;
-use crate::policy::{AbortStatus, Action, Flags, Forward, Route, Target};
+use crate::policy::{AbortStatus, Action, Balancer, Flags, Forward, Route, Target};
 use crate::time::Timestamp;
 use crate::transform::cors::{self, CorsVerdict};
 use crate::transform::headers::{self, Direction, RequestContext};
@@ -157,7 +157,8 @@ impl Exchange {
             }
             return;
         }
-        if self.passthrough || self.picks_original_destination() {
+        let balancer = self.upstream.as_ref().map(|upstream| upstream.balancer());
+        if self.passthrough || balancer == Some(Balancer::Passthrough) {
             match self.head.original_destination {
                 Some(address) => {
                     let endpoint = EndpointState::passthrough(address);
@@ -176,7 +177,7 @@ impl Exchange {
         let Some(upstream) = self.upstream.clone() else { return self.no_healthy_upstream() };
         let events = upstream.sweep(now);
         self.shared.observe_outliers(&upstream, &events);
-        let hashed = if upstream.is_hashing() {
+        let hashed = if balancer.is_some_and(Balancer::is_hashing) {
             let keys = Self::forward(&self.route).map(|forward| forward.hash.as_slice()).unwrap_or_default();
             hash::hash(keys, &self.head, !self.policy.is_gateway())
         } else {
@@ -191,10 +192,6 @@ impl Exchange {
         self.cookies.extend(hashed.cookies);
         let admission = upstream.admit(&endpoint, self.head.version, now);
         self.admitted(admission, endpoint, now, draws);
-    }
-
-    fn picks_original_destination(&self) -> bool {
-        self.upstream.as_ref().is_some_and(|upstream| upstream.is_passthrough())
     }
 
     fn no_healthy_upstream(&mut self) {
@@ -250,8 +247,8 @@ impl Exchange {
         for mirror in forward.mirrors.iter().rev().filter(|mirror| mirror.fraction.takes(self.draw)) {
             let Target::Destination(id) = mirror.target else { continue };
             let Some(destination) = self.policy.destination(id) else { continue };
-            let Some(upstream) = self.upstreams.get(&destination.name).cloned() else { continue };
-            let hashed = if upstream.is_hashing() {
+            let Some(upstream) = self.upstreams.of(id).cloned() else { continue };
+            let hashed = if upstream.balancer().is_hashing() {
                 hash::hash(&forward.hash, &self.head, !self.policy.is_gateway()).hash
             } else {
                 None

@@ -127,6 +127,13 @@ pub enum Balancer {
     },
 }
 
+impl Balancer {
+    /// Is an endpoint picked by the request's hash?
+    pub fn is_hashing(self) -> bool {
+        matches!(self, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+    }
+}
+
 /// How a new endpoint's share grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

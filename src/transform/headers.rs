@@ -147,8 +147,14 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The same for a response: `te` is not one's business there.
 pub(crate) fn remove_hop_by_hop_of_response(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // One look over the names costs less than a lookup for each of ours, and mostly there are none.
+    let is_one = |name: &HeaderName| {
+        matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
+    };
+    if headers.keys().any(is_one) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use endpoint::{EndpointState, EndpointView};
 use crate::balance::{Host, Pick};
 use crate::entropy::Draws;
 use crate::outlier::{Event, Outcome};
-use crate::policy::{Balancer, Destination, Policy};
+use crate::policy::{Balancer, Destination, DestinationId, Policy};
 use crate::time::Timestamp;
 use admission::Gate;
 use arc_swap::ArcSwap;
@@ -36,12 +36,32 @@ use twox_hash::XxHash64;
 /// The state of all destinations.
 #[derive(Debug, Default)]
 pub struct Upstreams {
-    by_name: ArcSwap<ByName>,
+    current: ArcSwap<Roster>,
     seed: u64,
 }
 
-/// The state of destinations by their names, as one policy needs them.
-pub(crate) type ByName = HashMap<Arc<str>, Arc<Upstream>>;
+/// The state of one policy's destinations: in the policy's order, and by name.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    in_order: Vec<Arc<Upstream>>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Roster {
+    fn push(&mut self, upstream: Arc<Upstream>) {
+        self.by_name.insert(Arc::clone(&upstream.name), self.in_order.len());
+        self.in_order.push(upstream);
+    }
+
+    /// The state of a destination of the policy that this was made for.
+    pub(crate) fn of(&self, id: DestinationId) -> Option<&Arc<Upstream>> {
+        self.in_order.get(id.0 as usize)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.in_order.get(*self.by_name.get(name)?)
+    }
+}
 
 /// The state of one destination.
 #[derive(Debug)]
@@ -64,22 +84,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Upstreams {
     /// No state yet. The seed says where turns begin.
     pub fn new(seed: u64) -> Upstreams {
-        Upstreams { by_name: ArcSwap::default(), seed }
+        Upstreams { current: ArcSwap::default(), seed }
     }
 
     /// Brings the state to a policy's destinations: what stays keeps its state, what is gone loses it.
     pub fn sync(&self, policy: &Policy, now: Timestamp) -> Vec<Event> {
-        let (by_name, events) = self.prepare(policy, now);
-        self.publish(by_name);
+        let (roster, events) = self.prepare(policy, now);
+        self.publish(roster);
         events.into_iter().map(|(_, event)| event).collect()
     }
 
     /// The state that a policy needs: what is there already is brought up to it, the rest is made. Tells what happened to
     /// endpoints of which destination.
-    pub(crate) fn prepare(&self, policy: &Policy, now: Timestamp) -> (Arc<ByName>, Vec<(Arc<Upstream>, Event)>) {
+    pub(crate) fn prepare(&self, policy: &Policy, now: Timestamp) -> (Arc<Roster>, Vec<(Arc<Upstream>, Event)>) {
         let mut events = Vec::new();
-        let old = self.by_name.load();
-        let mut fresh = HashMap::with_capacity(policy.destinations().len());
+        let old = self.current.load();
+        let mut fresh = Roster::default();
         for destination in policy.destinations() {
             let destination = Arc::new(destination.clone());
             let upstream = match old.get(&destination.name) {
@@ -89,25 +109,25 @@ impl Upstreams {
                 }
                 None => Arc::new(Upstream::new(destination, self.seed, now)),
             };
-            fresh.insert(Arc::clone(&upstream.name), upstream);
+            fresh.push(upstream);
         }
         (Arc::new(fresh), events)
     }
 
     /// From now on this is the state.
-    pub(crate) fn publish(&self, by_name: Arc<ByName>) {
-        self.by_name.store(by_name);
+    pub(crate) fn publish(&self, roster: Arc<Roster>) {
+        self.current.store(roster);
     }
 
     /// The state of a destination.
     pub fn get(&self, name: &str) -> Option<Arc<Upstream>> {
-        self.by_name.load().get(name).cloned()
+        self.current.load().get(name).cloned()
     }
 
     /// Every endpoint of every destination, for people, at this time.
     pub fn endpoints(&self, now: Timestamp) -> Vec<EndpointView> {
-        let all = self.by_name.load();
-        let mut upstreams: Vec<&Arc<Upstream>> = all.values().collect();
+        let all = self.current.load();
+        let mut upstreams: Vec<&Arc<Upstream>> = all.in_order.iter().collect();
         upstreams.sort_by(|a, b| a.name.cmp(&b.name));
         upstreams.into_iter().flat_map(|upstream| upstream.endpoints(now)).collect()
     }
@@ -216,14 +236,14 @@ impl Upstream {
         current.endpoints.get(index).cloned()
     }
 
-    /// Is the endpoint's table a hashing one?
-    pub(crate) fn is_hashing(&self) -> bool {
-        matches!(self.current.load().destination.balancer, Balancer::RingHash { .. } | Balancer::Maglev { .. })
+    /// How endpoints are picked.
+    pub(crate) fn balancer(&self) -> Balancer {
+        self.current.load().destination.balancer
     }
 
-    /// Does the destination go wherever the caller wanted to go?
-    pub(crate) fn is_passthrough(&self) -> bool {
-        self.current.load().destination.balancer == Balancer::Passthrough
+    /// Are failures that no upstream answered counted apart?
+    pub(crate) fn splits_local_origin(&self) -> bool {
+        self.current.load().destination.outlier.as_ref().is_some_and(|settings| settings.split_local_origin)
     }
 
     /// Counts what came of an attempt.
