@@ -214,8 +214,11 @@ impl Places {
             let _ = watcher.unwatch(folder);
         }
         // All of them, also if one cannot be.
-        let watched = self.folders.keys().map(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
-        watched.fold(Ok(()), |first, one| first.and(one))
+        let mut watched = Ok(());
+        for folder in self.folders.keys() {
+            watched = watched.and(watcher.watch(folder, RecursiveMode::NonRecursive));
+        }
+        watched
     }
 }
 

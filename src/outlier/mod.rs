@@ -524,14 +524,12 @@ impl Inner {
         let next = at + self.settings.interval;
         for host in self.hosts.values() {
             let mut ejection = lock(&host.ejection);
-            if host.is_ejected() {
-                if at - ejection.since >= self.settings.ejection_time(ejection.times) {
-                    ejection.returned = Some(at);
-                    host.reset();
-                    host.ejected.store(false, Ordering::Release);
-                    self.ejected = self.ejected.saturating_sub(1);
-                    events.push(Event::Returned { host: Arc::clone(&host.key) });
-                }
+            if host.is_ejected() && at - ejection.since >= self.settings.ejection_time(ejection.times) {
+                ejection.returned = Some(at);
+                host.reset();
+                host.ejected.store(false, Ordering::Release);
+                self.ejected = self.ejected.saturating_sub(1);
+                events.push(Event::Returned { host: Arc::clone(&host.key) });
             }
         }
         if self.settings.has_rates() {

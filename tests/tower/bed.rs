@@ -8,6 +8,7 @@ use pointsman::engine::EngineBuilder;
 use pointsman::mesh::{Endpoint, Mesh, Protocol, Service, Viewpoint};
 use pointsman::policy::Policy;
 use pointsman::tower::{BoxError, ReplayBody};
+use pointsman::upstream::Usage;
 use pointsman::{Engine, Resources};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -56,9 +57,21 @@ pub fn engine_with(builder: EngineBuilder, rule: &str, traffic: &str) -> Engine 
     builder.build(policy(&format!("{{{rule}}}"), traffic))
 }
 
-/// Requests under way, over all endpoints.
+/// What is under way at each destination.
+fn usages(engine: &Engine) -> impl Iterator<Item = Usage> {
+    let name = |host| format!("outbound|80||{host}.default.svc.cluster.local");
+    ["reviews", "shadow"].map(|host| engine.upstreams().get(&name(host)).unwrap().usage()).into_iter()
+}
+
+/// Requests under way, over all destinations; of a handler of this process as well.
 pub fn under_way(engine: &Engine) -> u32 {
-    engine.endpoints().iter().map(|endpoint| endpoint.active).sum()
+    usages(engine).map(|usage| usage.requests).sum()
+}
+
+/// Is nothing counted any more: no request, no connection, nobody who waits, no retry?
+pub fn is_idle(engine: &Engine) -> bool {
+    usages(engine).all(|usage| usage == Usage::default())
+        && engine.endpoints().iter().all(|endpoint| endpoint.active == 0)
 }
 
 /// A body of given frames; between any two it may be pending once, and at the end for ever.

@@ -1,19 +1,19 @@
 //! A request may be dropped at any await point: walked one after the other, each time nothing may be left behind.
 
-use super::bed::{self, Frames, Inner, ROUTE, answer, under_way};
+use super::bed::{self, Frames, Inner, ROUTE, answer, is_idle};
 use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use pointsman::Engine;
-use pointsman::tower::BoxError;
+use pointsman::tower::{BoxError, RequestBody};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tower::{Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 /// Attempts that are under way at upstreams.
 #[derive(Clone, Default)]
@@ -87,7 +87,7 @@ async fn walk(engine: &Engine, rule: &str) {
         let done = at_most(polls, whole).await;
         // Copies are on tasks of their own: they end by themselves.
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(under_way(engine), 0, "{rule}: after {polls} polls something is under way");
+        assert!(is_idle(engine), "{rule}: after {polls} polls something is under way");
         assert_eq!(gauge.0.load(Ordering::SeqCst), 0, "{rule}: after {polls} polls an upstream is still asked");
         match done {
             Some(status) => {
@@ -109,10 +109,48 @@ async fn a_request_dropped_anywhere_leaves_nothing_behind() {
         format!(
             "{ROUTE}, fault: {{delay: {{fixedDelay: 2s, percentage: {{value: 100}}}}}}, retries: {{attempts: 2, retryOn: '5xx,reset'}}"
         ),
+        format!("{ROUTE}, mirror: {{host: reviews}}, timeout: 5s, retries: {{attempts: 3, retryOn: '5xx,reset'}}"),
     ] {
         let engine = bed::engine(&rule, limits);
         walk(&engine, &rule).await;
     }
+}
+
+/// The same in front of a handler: what is dropped before its end gives its place back, and the handler is dropped with it.
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_handler_dropped_anywhere_leaves_nothing_behind() {
+    let limits =
+        "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1, http2MaxRequests: 1}}}";
+    let delay = "fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}";
+    let engine = bed::engine(&format!("{ROUTE}, timeout: 5s, {delay}"), limits);
+    let gauge = Gauge::default();
+    let mut dropped = 0;
+    for polls in 0.. {
+        let held = gauge.clone();
+        let handler = tower::service_fn(move |request: Request<RequestBody<Frames>>| {
+            let held = held.hold();
+            async move {
+                let _held = held;
+                request.into_body().collect().await?;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let body = Frames::data("one").then(Frame::data(Bytes::from("two"))).slowly();
+                Ok::<_, BoxError>(answer(200).map(|_| body))
+            }
+        });
+        let whole = async {
+            let response = engine.layer().with_seed(7).layer(handler).oneshot(slow_post()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap();
+        };
+        let done = at_most(polls, whole).await;
+        assert!(is_idle(&engine), "after {polls} polls something is under way");
+        assert_eq!(gauge.0.load(Ordering::SeqCst), 0, "after {polls} polls the handler is still there");
+        if done.is_some() {
+            break;
+        }
+        dropped += 1;
+    }
+    assert!(dropped >= 5, "only {dropped} await points were walked");
 }
 
 /// One that waits for a connection gives its place up when it is dropped.
@@ -141,5 +179,5 @@ async fn a_request_dropped_in_the_queue_makes_room() {
         assert_eq!(response.status(), 200);
         drop(response);
     }
-    assert_eq!(under_way(&engine), 0);
+    assert!(is_idle(&engine));
 }
