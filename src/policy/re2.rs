@@ -14,11 +14,16 @@
 //! Where the two differ ([`Dialect`]): Go takes the name of a class in any case, with blanks, `-` and `_` left out, and
 //! long names of categories; RE2 takes names as Unicode writes them. Go does not count what is inside of `{0}`.
 //!
+//! How large a program RE2 makes of a pattern is reckoned from below: of alternatives only the longest counts. What is
+//! over the limit that Istio gives Envoy is refused.
+//!
 //! Cost: linear in the pattern; nesting is kept on a stack of its own, so that depth costs memory and no calls.
 
 /// Go's limit of nesting.
 const MAX_DEPTH: usize = 1000;
 const MAX_REPEAT: u32 = 1000;
+/// The most instructions that Envoy takes of RE2, as Istio sets it up.
+const MAX_PROGRAM: u64 = 32_768;
 
 /// Translates a pattern. The error is in words.
 pub(super) fn translate(source: &str) -> Result<String, String> {
@@ -70,11 +75,15 @@ struct Piece {
     repeated: bool,
     /// Whether a repetition can be written behind it as it is.
     atomic: bool,
+    /// Whether it can match nothing but the empty text: RE2 does not repeat that.
+    empty: bool,
+    /// At least so many instructions RE2 makes of it.
+    size: u64,
 }
 
 impl Piece {
-    fn atom(text: String) -> Piece {
-        Piece { text, repeats: 1, repeated: false, atomic: true }
+    fn atom(text: String, size: u64) -> Piece {
+        Piece { text, repeats: 1, repeated: false, atomic: true, empty: false, size }
     }
 }
 
@@ -89,14 +98,23 @@ struct Level {
     /// What is not in the text yet, since a repetition may follow.
     pieces: Vec<Piece>,
     repeats: u32,
+    /// Whether there is something that is not empty.
+    full: bool,
+    /// The size of the longest alternative.
+    size: u64,
 }
 
 impl Level {
+    /// The end of an alternative.
     fn flush(&mut self) {
+        let mut size = 0_u64;
         for piece in self.pieces.drain(..) {
             self.text.push_str(&piece.text);
             self.repeats = self.repeats.max(piece.repeats);
+            self.full |= !piece.empty;
+            size = size.saturating_add(piece.size);
         }
+        self.size = self.size.max(size);
     }
 }
 
@@ -108,6 +126,8 @@ struct Parser<'a> {
     level: Level,
     /// The groups around, outermost first.
     around: Vec<Level>,
+    /// Whether there is a class of no byte, of which RE2 makes nothing, nor of what stands beside it.
+    void: bool,
 }
 
 /// A set of bytes.
@@ -146,27 +166,32 @@ impl Set {
         }
     }
 
-    fn write(&self) -> String {
-        let mut text = String::from("[");
-        let mut from = 0;
-        while from < 256 {
-            if !self.0[from] {
-                from += 1;
-                continue;
+    /// The first and the last of each run of bytes.
+    fn ranges(&self) -> Vec<(u8, u8)> {
+        let mut ranges: Vec<(u8, u8)> = Vec::new();
+        for byte in (0..=255u8).filter(|byte| self.0[usize::from(*byte)]) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last == byte.wrapping_sub(1) => *last = byte,
+                _ => ranges.push((byte, byte)),
             }
-            let mut to = from;
-            while to < 255 && self.0[to + 1] {
-                to += 1;
-            }
-            text.push_str(&format!(r"\x{from:02x}-\x{to:02x}"));
-            from = to + 1;
         }
-        if text.len() == 1 {
-            // Nothing at all.
+        ranges
+    }
+
+    fn write(&self) -> String {
+        let ranges = self.ranges();
+        if ranges.is_empty() {
             return r"[^\x00-\xff]".into();
         }
-        text.push(']');
-        text
+        let ranges: String = ranges.iter().map(|(from, to)| format!(r"\x{from:02x}-\x{to:02x}")).collect();
+        format!("[{ranges}]")
+    }
+
+    /// How many instructions RE2 makes of it: one for each range, capitals apart where they only double small letters.
+    fn instructions(&self) -> u64 {
+        let folds = (b'a'..=b'z').all(|lower| self.0[usize::from(lower)] == self.0[usize::from(lower - 32)]);
+        let double = |from: u8, to: u8| folds && from.is_ascii_uppercase() && to.is_ascii_uppercase();
+        self.ranges().iter().filter(|(from, to)| !double(*from, *to)).count() as u64
     }
 }
 
@@ -271,7 +296,7 @@ fn unicode_class(name: &str, dialect: Dialect) -> Option<Set> {
 impl<'a> Parser<'a> {
     fn new(input: &'a [u32], dialect: Dialect) -> Parser<'a> {
         let level = Level { repeats: 1, ..Level::default() };
-        Parser { input, at: 0, dialect, flags: Flags::default(), level, around: Vec::new() }
+        Parser { input, at: 0, dialect, flags: Flags::default(), level, around: Vec::new(), void: false }
     }
 
     fn run(mut self) -> Result<String, String> {
@@ -319,6 +344,11 @@ impl<'a> Parser<'a> {
             return Err("a `(` has no `)`".into());
         }
         self.level.flush();
+        // A text that it must begin with is no part of the program.
+        let most = MAX_PROGRAM + self.input.len() as u64;
+        if self.dialect == Dialect::Re2 && self.level.size > most && !self.void {
+            return Err(format!("RE2 makes more than {MAX_PROGRAM} instructions of it, the most that Envoy takes"));
+        }
         Ok(self.level.text)
     }
 
@@ -332,13 +362,15 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn push(&mut self, text: String) {
-        self.level.pieces.push(Piece::atom(text));
+    fn push(&mut self, set: &Set) {
+        let size = set.instructions();
+        self.void |= size == 0;
+        self.level.pieces.push(Piece::atom(set.write(), size));
     }
 
     /// `^`, `\b` and the like.
     fn assertion(&mut self, text: &str) {
-        self.level.pieces.push(Piece { atomic: false, ..Piece::atom(text.into()) });
+        self.level.pieces.push(Piece { atomic: false, empty: true, ..Piece::atom(text.into(), 1) });
     }
 
     /// What writes nothing has come after the last piece: a repetition of it does not follow another now.
@@ -382,6 +414,9 @@ impl<'a> Parser<'a> {
             }
             if most == Some(0) && self.dialect == Dialect::Go {
                 piece.repeats = 1;
+            }
+            if !piece.empty {
+                piece.size = piece.size.saturating_mul(u64::from(most.unwrap_or(least.max(1))));
             }
         }
         let lazy = if lazy { "?" } else { "" };
@@ -430,7 +465,8 @@ impl<'a> Parser<'a> {
         inner.flush();
         self.flags = inner.outside;
         let text = format!("{}{})", inner.open, inner.text);
-        self.level.pieces.push(Piece { repeats: inner.repeats, ..Piece::atom(text) });
+        let size = inner.size.saturating_add(if inner.open == "(" { 2 } else { 0 });
+        self.level.pieces.push(Piece { repeats: inner.repeats, empty: !inner.full, ..Piece::atom(text, size) });
         Ok(())
     }
 
@@ -475,7 +511,7 @@ impl<'a> Parser<'a> {
         if self.flags.fold {
             set.fold();
         }
-        self.push(set.write());
+        self.push(&set);
     }
 
     fn atom(&mut self) -> Result<(), String> {
@@ -484,13 +520,13 @@ impl<'a> Parser<'a> {
         match char::from_u32(unit) {
             Some('.') => {
                 let dot_all = self.flags.dot_all;
-                self.push(Set::of(|byte| dot_all || byte != b'\n').write());
+                self.push(&Set::of(|byte| dot_all || byte != b'\n'));
             }
             Some('^') => self.assertion(if self.flags.multi_line { "(?m:^)" } else { r"\A" }),
             Some('$') => self.assertion(if self.flags.multi_line { "(?m:$)" } else { r"\z" }),
             Some('[') => {
                 let set = self.class()?;
-                self.push(set.write());
+                self.push(&set);
             }
             Some('\\') => self.escaped()?,
             _ => self.literal(unit),
@@ -520,7 +556,7 @@ impl<'a> Parser<'a> {
             }
             _ => {
                 if let Some(set) = self.class_escape()? {
-                    self.push(set.write());
+                    self.push(&set);
                 } else {
                     let unit = self.character_escape()?;
                     self.literal(unit);
