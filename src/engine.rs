@@ -10,15 +10,15 @@
 
 use crate::compile::Report;
 use crate::entropy::Draws;
-use crate::exchange::{Exchange, Side, Summary};
+pub use crate::exchange::{Event, Observer};
+use crate::exchange::{Exchange, Settings, Side, Snapshot, Surroundings};
 use crate::head::{Request, RequestHead};
-use crate::limit::{Exceeded, Permit};
+use crate::limit::Permit;
 use crate::mesh::{Mesh, Viewpoint};
-use crate::outlier;
 use crate::policy::{ConnectionVerdict, Flags, Policy};
 use crate::resource::{Problem, Resources};
 use crate::time::Timestamp;
-use crate::upstream::{EndpointView, Roster, Upstream, Upstreams};
+use crate::upstream::{EndpointView, Upstreams};
 use arc_swap::ArcSwap;
 use std::error::Error as StdError;
 use std::fmt;
@@ -32,14 +32,14 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
+struct Shared {
     /// Policy and the state of its destinations change together: a request sees both of one reload.
     current: ArcSwap<Snapshot>,
     /// One reload at a time.
     reloading: Mutex<()>,
     upstreams: Upstreams,
-    pub(crate) settings: Settings,
-    observers: Vec<Arc<dyn Observer>>,
+    /// What exchanges need of it.
+    around: Arc<Surroundings>,
     /// What the layers' clock showed at [`Timestamp::ZERO`], and how it is read.
     #[cfg(feature = "tower")]
     clock: std::sync::OnceLock<LayersClock>,
@@ -49,111 +49,6 @@ pub(crate) struct Shared {
 
 #[cfg(feature = "tower")]
 type LayersClock = (std::time::Instant, fn() -> std::time::Instant);
-
-/// What is the same for every request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) replay_limit: usize,
-    pub(crate) count_grpc_trailers: bool,
-    /// What the time since the Unix epoch was at [`Timestamp::ZERO`].
-    pub(crate) epoch: Option<Duration>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { replay_limit: 1 << 20, count_grpc_trailers: false, epoch: None }
-    }
-}
-
-/// A policy with the state of its destinations.
-#[derive(Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) upstreams: Arc<Roster>,
-}
-
-/// Is told what happens, as it happens. Does nothing unless it says so.
-pub trait Observer: Send + Sync {
-    /// Something happened.
-    fn on_event(&self, event: &Event<'_>);
-}
-
-/// Something that happened.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// A request was decided on.
-    Decided {
-        /// What is known so far.
-        summary: &'a Summary,
-    },
-    /// An attempt begins.
-    Attempt {
-        /// What is known so far.
-        summary: &'a Summary,
-    },
-    /// Another attempt will be made after a wait.
-    Retry {
-        /// What is known so far.
-        summary: &'a Summary,
-        /// The wait.
-        wait: Duration,
-    },
-    /// A copy of the request goes out.
-    Mirrored {
-        /// What is known so far.
-        summary: &'a Summary,
-        /// The destination's name.
-        cluster: &'a str,
-    },
-    /// A limit refused a request or a retry.
-    Limited {
-        /// The destination's name.
-        cluster: &'a str,
-        /// Which limit, and how far it goes.
-        exceeded: Exceeded,
-    },
-    /// An attempt is over: it got a response's head, it failed, or its time ran out. The last of
-    /// [`Summary::tries`] says which.
-    Attempted {
-        /// What is known so far.
-        summary: &'a Summary,
-    },
-    /// An endpoint was ejected, was not ejected because too many are, or returned.
-    Outlier {
-        /// The destination's name.
-        cluster: &'a str,
-        /// What happened.
-        event: &'a outlier::Event,
-    },
-    /// The policy was exchanged.
-    Reloaded,
-    /// Another policy was not right; the one in force stays.
-    ReloadRefused {
-        /// Why.
-        error: &'a (dyn StdError + 'static),
-    },
-    /// A request is over.
-    Finished {
-        /// What became of it.
-        summary: &'a Summary,
-    },
-}
-
-impl Shared {
-    pub(crate) fn observe<'a>(&self, event: impl FnOnce() -> Event<'a>) {
-        if !self.observers.is_empty() {
-            let event = event();
-            self.observers.iter().for_each(|observer| observer.on_event(&event));
-        }
-    }
-
-    pub(crate) fn observe_outliers(&self, upstream: &Upstream, events: &[outlier::Event]) {
-        for event in events {
-            self.observe(|| Event::Outlier { cluster: upstream.name(), event });
-        }
-    }
-}
 
 /// Makes an [`Engine`].
 #[derive(Default)]
@@ -212,8 +107,7 @@ impl EngineBuilder {
             current: ArcSwap::from_pointee(Snapshot { policy: Arc::new(policy), upstreams: roster }),
             reloading: Mutex::new(()),
             upstreams,
-            settings: self.settings,
-            observers: self.observers,
+            around: Arc::new(Surroundings { settings: self.settings, observers: self.observers }),
             #[cfg(feature = "tower")]
             clock: std::sync::OnceLock::new(),
             latest: AtomicU64::new(self.start.as_nanos()),
@@ -274,9 +168,9 @@ impl Engine {
         self.shared.upstreams.publish(Arc::clone(&upstreams));
         self.shared.current.store(Arc::new(Snapshot { policy: Arc::new(policy), upstreams }));
         drop(one);
-        self.shared.observe(|| Event::Reloaded);
+        self.shared.around.observe(|| Event::Reloaded);
         for (upstream, event) in &events {
-            self.shared.observe_outliers(upstream, std::slice::from_ref(event));
+            self.shared.around.observe_outliers(upstream, std::slice::from_ref(event));
         }
     }
 
@@ -323,13 +217,13 @@ impl Engine {
 
     /// Tells observers that another policy was not right.
     pub(crate) fn refuse_reload(&self, error: &(dyn StdError + 'static)) {
-        self.shared.observe(|| Event::ReloadRefused { error });
+        self.shared.around.observe(|| Event::ReloadRefused { error });
     }
 
     /// Begins a request's life.
     pub fn begin(&self, head: RequestHead, now: Timestamp, draws: &mut dyn Draws) -> Exchange {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        Exchange::new(Arc::clone(&self.shared), self.snapshot(), head, Side::Client, now, draws)
+        Exchange::new(Arc::clone(&self.shared.around), self.snapshot(), head, Side::Client, now, draws)
     }
 
     /// Begins the life of a request that a handler of this process answers: what makes sense in front of it is applied,
@@ -352,7 +246,7 @@ impl Engine {
         if !snapshot.policy.knows(head.port, host.as_deref().unwrap_or(&head.authority)) {
             return None;
         }
-        Some(Exchange::new(Arc::clone(&self.shared), snapshot, head, Side::Server(host), now, draws))
+        Some(Exchange::new(Arc::clone(&self.shared.around), snapshot, head, Side::Server(host), now, draws))
     }
 
     /// Where the layers' clock stood at [`Timestamp::ZERO`]: whoever asks first says so, and all drivers of an engine agree.
@@ -399,13 +293,13 @@ impl Engine {
                 match upstream.admit_connection() {
                     Ok(permit) => result.permit = Some(permit),
                     Err(exceeded) => {
-                        self.shared.observe(|| Event::Limited { cluster: upstream.name(), exceeded });
+                        self.shared.around.observe(|| Event::Limited { cluster: upstream.name(), exceeded });
                         (result.flags, result.closed) = (Flags::UO, true);
                         return result;
                     }
                 }
                 let events = upstream.sweep(now);
-                self.shared.observe_outliers(upstream, &events);
+                self.shared.around.observe_outliers(upstream, &events);
                 result.endpoint = upstream.pick(None, &[], false, false, now, draws);
                 if result.endpoint.is_none() {
                     result.flags = Flags::UH;
@@ -457,12 +351,6 @@ impl fmt::Display for ReloadError {
 }
 
 impl StdError for ReloadError {}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

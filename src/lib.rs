@@ -71,18 +71,19 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`time`], [`entropy`], [`head`] | what the arguments of everything are: times, draws, heads |
 //! | [`resource`] | the two kinds as plain data, every field; reading many documents; writing them back |
-//! | [`validate`] | what the API server, the webhook and an experienced reader would say |
 //! | [`mesh`] | services, ports, endpoints, and the viewpoint that a policy is compiled for |
-//! | [`compile`] | host names, visibility, precedence, delegates, destinations: from resources to a policy |
 //! | [`policy`] | the snapshot: virtual hosts, indexed route tables, actions, destinations; decide and explain |
 //! | [`transform`] | what is done to heads: header operations, rewrites, redirects, CORS, answers of our own |
+//! | [`compile`] | host names, visibility, precedence, delegates, destinations: from resources to a policy |
+//! | [`validate`] | what the API server, the webhook and an experienced reader would say |
 //! | [`balance`], [`outlier`], [`limit`] | load balancers, ejections, circuit breakers: each a pure room |
 //! | [`upstream`] | the live state of destinations, keyed by identity |
 //! | [`exchange`] | the life of one request |
 //! | [`engine`] | the handle: policy and state |
-//! | [`tower`] | the layers; the only module that knows of async (feature `tower`) |
 //! | `tls` | what a rule says of TLS to upstreams, as a client configuration for rustls (feature `rustls`) |
+//! | [`tower`] | the layers; the only module that knows of async (feature `tower`) |
 //! | `telemetry` | ready observers for `tracing` and `metrics` (features of these names) |
 //! | `watch` | policy from files, read again when they change (feature `watch`) |
 //!
@@ -91,8 +92,8 @@
 //! always give the same decision. How many draws a call takes, and in which order, is part of its documentation.
 //!
 //! # Features
-//! `yaml` and `tower` are on by default; the core without them depends on `serde`, `http`, `regex`, `thiserror`, `ipnet`,
-//! `arc-swap` and two hashes. A feature adds; it never changes what is decided.
+//! `yaml` and `tower` are on by default; the core without them depends on `serde`, `http`, `regex` and its parts,
+//! `thiserror`, `ipnet`, `arc-swap` and two hashes. A feature adds; it never changes what is decided.
 #![forbid(unsafe_code)]
 
 pub mod balance;

@@ -5,7 +5,7 @@ use super::machine::{Exchange, Phase, Sent, earlier};
 use super::retry::{Ended, GRPC_STATUS, grpc_status};
 use super::step::{Failure, Step};
 use super::summary::{Code, Try};
-use crate::engine::Event;
+use super::surroundings::Event;
 use crate::entropy::Draws;
 use crate::head::ResponseHead;
 use crate::outlier::Outcome;

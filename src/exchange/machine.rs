@@ -8,7 +8,7 @@ use super::clean::{Cleaned, clean};
 use super::retry::Retries;
 use super::step::{Mirror, Step};
 use super::summary::{Code, Summary};
-use crate::engine::{Event, Shared, Snapshot};
+use super::surroundings::{Event, Snapshot, Surroundings};
 use crate::entropy::Draws;
 use crate::head::{RequestHead, ResponseHead};
 use crate::limit::Permit;
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// It is owned and can be moved between threads; it holds the policy that it began with. Dropping it before it is over
 /// counts as the client going away: every permit is given back, nobody is blamed.
 pub struct Exchange {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Surroundings>,
     pub(super) policy: Arc<Policy>,
     pub(super) upstreams: Arc<Roster>,
     /// The request: as it came, and from [`Phase::Routing`] on as it goes out.
@@ -137,7 +137,7 @@ pub(super) fn earlier(a: Timestamp, b: Option<Timestamp>) -> Timestamp {
 
 impl Exchange {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<Surroundings>,
         snapshot: Snapshot,
         mut head: RequestHead,
         side: Side,

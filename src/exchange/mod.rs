@@ -130,8 +130,11 @@ mod outgoing;
 mod retry;
 mod step;
 mod summary;
+mod surroundings;
 
 pub use machine::Exchange;
 pub(crate) use machine::Side;
 pub use step::{Attempt, Failure, Mirror, Step};
 pub use summary::{Code, Summary, Try};
+pub use surroundings::{Event, Observer};
+pub(crate) use surroundings::{Settings, Snapshot, Surroundings};

@@ -4,7 +4,7 @@ use super::machine::{Exchange, Phase, Sent};
 use super::retry::Retries;
 use super::step::{Attempt, Mirror, Step};
 use super::summary::{Code, Try};
-use crate::engine::Event;
+use super::surroundings::Event;
 use crate::entropy::Draws;
 use crate::limit::Exceeded;
 use crate::policy::{AbortStatus, Action, Balancer, Flags, Forward, Route, Target};

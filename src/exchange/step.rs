@@ -1,7 +1,7 @@
 //! What an exchange asks for, and what it is told.
 
 use super::summary::Code;
-use crate::engine::Shared;
+use super::surroundings::Surroundings;
 use crate::head::{RequestHead, ResponseHead};
 use crate::outlier::Outcome;
 use crate::policy::{Destination, Flags};
@@ -66,7 +66,7 @@ pub struct Mirror {
     pub head: RequestHead,
     /// How long it may take.
     pub timeout: Option<Duration>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Surroundings>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) _permit: RequestPermit,
 }

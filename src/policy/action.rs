@@ -1,8 +1,6 @@
 //! What a route does, with everything that could be worked out before the first request.
 
-use crate::transform::ValueTemplate;
-
-use super::{DestinationId, Pattern, RetryOn, RouteMatch, ValueMatch};
+use super::{DestinationId, Pattern, RetryOn, RouteMatch, ValueMatch, ValueTemplate};
 use http::{HeaderName, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +140,7 @@ pub enum Target {
     Missing(Arc<str>),
 }
 
-/// Header operations of one phase: removes, then sets, then adds. See [`crate::transform`].
+/// Header operations of one phase: removes, then sets, then adds.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderOperations {
     pub(crate) remove: Vec<HeaderName>,

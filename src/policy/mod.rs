@@ -5,6 +5,8 @@
 
 mod action;
 mod connections;
+mod context;
+mod date;
 mod decision;
 mod destination;
 mod explain;
@@ -18,10 +20,12 @@ mod re2;
 mod retry_on;
 mod spec;
 mod table;
+mod template;
 mod tree;
 
 pub use action::*;
 pub use connections::{ChainStep, ConnectionExplanation, ConnectionOutcome};
+pub use context::Context;
 pub use decision::*;
 pub use destination::*;
 pub use explain::{Asked, Explanation, FailedCondition, HostStep, Outcome, RuleStep};
@@ -32,6 +36,7 @@ pub(crate) use pattern::Pattern;
 pub use retry_on::*;
 pub(crate) use spec::*;
 pub use table::*;
+pub use template::{TemplateError, ValueTemplate};
 
 /// Is this a regular expression that Istio's webhook takes?
 pub(crate) fn check_go_regex(pattern: &str) -> Result<(), String> {

@@ -6,8 +6,7 @@
 //! Some headers can stand on one line only (Envoy stores them as one value): a second line, or a second `add`, is
 //! joined with a comma. All others keep their lines.
 
-use super::context::Context;
-use crate::policy::HeaderOperations;
+use crate::policy::{Context, HeaderOperations, ValueTemplate};
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -171,7 +170,7 @@ pub(crate) fn apply_to_request(
         head.headers.remove(name);
     }
     let shown = Context { request: head, ..context.fill(head) };
-    let value = |template: &super::template::ValueTemplate| {
+    let value = |template: &ValueTemplate| {
         HeaderValue::from_bytes(&template.evaluate(&shown)).ok().filter(|value| !value.is_empty())
     };
     let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
@@ -216,7 +215,7 @@ pub(crate) fn apply_to_response(
         head.headers.remove(name);
     }
     let shown = Context { response: Some(head), ..*context };
-    let value = |template: &super::template::ValueTemplate| {
+    let value = |template: &ValueTemplate| {
         HeaderValue::from_bytes(&template.evaluate(&shown)).ok().filter(|value| !value.is_empty())
     };
     let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();

@@ -4,10 +4,9 @@
 //! one there is neither. A gRPC request gets status 200 with `grpc-status` and, percent-encoded, the body as
 //! `grpc-message`; to a HEAD request the message is as little sent as the body is.
 
-use super::context::Context;
 use super::headers;
 use crate::head::{RequestHead, ResponseHead};
-use crate::policy::HeaderOperations;
+use crate::policy::{Context, HeaderOperations};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 

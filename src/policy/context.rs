@@ -1,7 +1,7 @@
 //! What `%COMMAND%`s of header values may ask for.
 
+use super::Flags;
 use crate::head::{RequestHead, ResponseHead};
-use crate::policy::Flags;
 use std::time::Duration;
 
 /// What is known when a header value is written.
