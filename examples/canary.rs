@@ -8,7 +8,8 @@
 //! cargo run --example canary -- --policy FILE       # your own policy, 200 requests
 //! ```
 //!
-//! Each scene states what it expects of itself. The exit code is non-zero when one does not hold.
+//! Each scene states what it expects of itself. The exit code is non-zero when one does not hold, or when a part of your
+//! own policy could not be read (what cannot is told, and the rest is in force).
 
 #![allow(unreachable_pub)]
 
@@ -21,9 +22,9 @@ mod traffic;
 
 use http::StatusCode;
 use pods::Pods;
-use pointsman::Resources;
 use pointsman::mesh::Viewpoint;
 use pointsman::policy::Policy;
+use pointsman::resource::Loader;
 use print::{Check, heading, say};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,13 +77,24 @@ fn policy(file: &str, pods: &Pods) -> Policy {
 }
 
 fn compile(path: &str, pods: &Pods) -> Policy {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let resources = Resources::from_yaml(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let compiled = Policy::compile(&resources, &pods.mesh(), &Viewpoint::namespace("default"));
-    if !compiled.report.is_empty() {
-        println!("{}", compiled.report);
+    read(path, pods)
+        .and_then(|(policy, whole)| whole.then_some(policy).ok_or_else(|| format!("{path}: not as written")))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The policy of a file, and whether all of the file could be read. Says what could not, and what is not in force.
+fn read(path: &str, pods: &Pods) -> Result<(Policy, bool), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let resources = Loader::new().with_source(path).yaml(&text).map_err(|error| format!("{path}: {error}"))?;
+    for problem in &resources.problems {
+        println!("   {problem}");
     }
-    compiled.policy
+    let compiled = Policy::compile(&resources, &pods.mesh(), &Viewpoint::namespace("default"));
+    for note in &compiled.report.notes {
+        println!("   {note}");
+    }
+    let whole = resources.errors().next().is_none();
+    Ok((compiled.policy, whole))
 }
 
 /// A canary that moves on while requests flow, and loses none.
@@ -210,10 +222,17 @@ async fn burst(pods: &Pods, check: &mut Check) {
 async fn own_policy(file: &str) -> ExitCode {
     let pods = Pods::start().await;
     heading("your policy", file);
-    let stack = Stack::new(compile(file, &pods));
+    let (policy, whole) = match read(file, &pods) {
+        Ok(read) => read,
+        Err(error) => {
+            eprintln!("canary: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let stack = Stack::new(policy);
+    say("200 requests for http://reviews/ by a client in the namespace `default`");
     let tally: Tally = stack.send(200, 8, "/", &[]).await;
     tally.print_statuses();
     tally.print_pods(&pods);
-    tally.print_latency();
-    ExitCode::SUCCESS
+    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

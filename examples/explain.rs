@@ -34,6 +34,8 @@ struct Question {
     gateway: Option<String>,
     method: String,
     headers: HeaderMap,
+    /// In the URL's place, as with curl.
+    host: Option<String>,
     url: Option<String>,
     draw: u64,
     form: Form,
@@ -78,13 +80,18 @@ impl Question {
                     question.labels.push((key.into(), label.into()));
                 }
                 "-X" | "--request" => question.method = value()?,
+                method if method.starts_with("-X") => question.method = method[2..].into(),
                 "-H" | "--header" => {
                     let line = value()?;
                     let (name, text) = line.split_once(':').ok_or_else(|| format!("`{line}` is not `name: value`"))?;
                     let name: HeaderName =
                         name.trim().parse().map_err(|_| format!("`{name}` is not a header's name"))?;
                     let text = HeaderValue::from_str(text.trim()).map_err(|_| format!("`{text}` is not a value"))?;
-                    question.headers.append(name, text);
+                    if name == http::header::HOST {
+                        question.host = Some(text.to_str().map_err(|_| "a host is ASCII")?.to_owned());
+                    } else {
+                        question.headers.append(name, text);
+                    }
                 }
                 "--json" => question.form = Form::Json,
                 "--short" => question.form = Form::Short,
@@ -105,7 +112,16 @@ impl Question {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let uri: Uri = format!("http://{authority}").parse().map_err(|_| format!("`{url}` is not a URL"))?;
-        let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+        let default_port = match scheme {
+            "http" => Some(80),
+            "https" | "tls" => Some(443),
+            "tcp" => None,
+            other => return Err(format!("`{other}` is not a scheme: http, https, tls or tcp")),
+        };
+        let port = match authority[uri.host().map_or(0, str::len)..].strip_prefix(':') {
+            Some(text) => text.parse().map_err(|_| format!("`{text}` is not a port"))?,
+            None => default_port.ok_or_else(|| format!("`{url}` has no port"))?,
+        };
         let path = match &rest[authority.len()..] {
             "" => "/".to_owned(),
             query if query.starts_with('?') => format!("/{query}"),
@@ -144,6 +160,7 @@ impl Question {
             self.print(&explanation, &explanation)?;
             return Ok(!matches!(explanation.outcome, ConnectionOutcome::Closed | ConnectionOutcome::NoListener));
         }
+        let authority = self.host.as_deref().unwrap_or(authority);
         let request = Request { method: &self.method, scheme, authority, path: &path, headers: &self.headers, port };
         let explanation = compiled.policy.explain(&request, &mut draw);
         self.print(&explanation, &explanation)?;

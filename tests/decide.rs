@@ -255,6 +255,54 @@ fn an_explanation_tells_the_whole_story() {
 }
 
 #[test]
+fn an_explanation_of_long_names_is_folded() {
+    let mesh = Mesh::new(["recommendations-of-the-day", "recommendations-of-the-day-next"].map(|name| {
+        Service::new(format!("{name}.storefront.svc.cluster.local"), "storefront").with_port(
+            9080,
+            "http",
+            Protocol::Http,
+        )
+    }));
+    let text = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: recommendations-of-the-day, namespace: storefront}
+spec:
+  hosts: [recommendations-of-the-day, '*.svc.cluster.local']
+  http:
+  - name: only-for-those-who-ask
+    match: [{headers: {x-recommendations-variant: {regex: 'next|next-but-one|the-one-after-that'}}}]
+    route: [{destination: {host: recommendations-of-the-day-next}}]
+  - route:
+    - {destination: {host: recommendations-of-the-day}, weight: 999}
+    - {destination: {host: recommendations-of-the-day-next}, weight: 1}
+";
+    let resources = Resources::from_yaml(text).unwrap();
+    let policy = Policy::compile(&resources, &mesh, &Viewpoint::namespace("storefront")).policy;
+    let headers = HeaderMap::from_iter([(
+        HeaderName::from_static("x-recommendations-variant"),
+        HeaderValue::from_static("the-one-before-that"),
+    )]);
+    let authority = "recommendations-of-the-day.storefront.svc.cluster.local:9080";
+    let request =
+        Request { method: "GET", scheme: "http", authority, path: "/recommendations", headers: &headers, port: 9080 };
+    insta::assert_snapshot!(format!("{:#}", policy.explain(&request, &mut || 999)), @r"
+    GET recommendations-of-the-day.storefront.svc.cluster.local:9080/recommendations
+        on port 9080
+      host `recommendations-of-the-day.storefront.svc.cluster.local` is
+          `recommendations-of-the-day.storefront.svc.cluster.local` of
+          recommendations-of-the-day.storefront.svc.cluster.local:9080
+      ✗ storefront/recommendations-of-the-day http[0] match[0]
+          “only-for-those-who-ask”
+          headers[x-recommendations-variant] wanted regex
+              `next|next-but-one|the-one-after-that`, saw `the-one-before-that`
+      ✓ storefront/recommendations-of-the-day http[1]
+      → outbound|9080||recommendations-of-the-day-next.storefront.svc.cluster.local
+          (weights 999..1000 of 1000, draw 999)
+    ");
+}
+
+#[test]
 fn an_unknown_host_is_explained_too() {
     let policy = compile(&virtual_service("shop", "a", &["  - route: [{destination: {host: b}}]\n".to_owned()])).policy;
     let headers = HeaderMap::new();

@@ -3,7 +3,7 @@
 //! First the longest destination prefix, then the server name of the TLS hello: exact, the longest `*.suffix`, none. Of
 //! equals the first. One draw, and only where a chain has several destinations.
 
-use super::explain::FailedCondition;
+use super::explain::{FailedCondition, folded};
 use super::table::pick_weighted;
 use super::{ChainSpec, Connection, ConnectionVerdict, Origin, Policy, UnknownConnection};
 use crate::entropy::Draws;
@@ -203,26 +203,36 @@ impl fmt::Display for ConnectionOutcome {
 /// `{}` is one line, `{:#}` the whole story.
 impl fmt::Display for ConnectionExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return f.write_str(&folded(&self.story()));
+        }
+        write!(f, "{}: {}", self.asked(), self.outcome)?;
+        match self.chains.iter().find(|chain| chain.taken) {
+            Some(taken) => write!(f, " by {}", taken.origin),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ConnectionExplanation {
+    fn asked(&self) -> String {
         let address = self.address.map_or_else(|| "*".to_owned(), |address| address.to_string());
-        write!(f, "connection to {address} port {}", self.port)?;
-        if let Some(sni) = &self.sni {
-            write!(f, " for `{sni}`")?;
-        }
-        if !f.alternate() {
-            write!(f, ": {}", self.outcome)?;
-            if let Some(taken) = self.chains.iter().find(|chain| chain.taken) {
-                write!(f, " by {}", taken.origin)?;
-            }
-            return Ok(());
-        }
-        writeln!(f)?;
+        let sni = self.sni.as_ref().map(|sni| format!(" for `{sni}`")).unwrap_or_default();
+        format!("connection to {address} port {}{sni}", self.port)
+    }
+
+    fn story(&self) -> String {
+        let mut lines = vec![self.asked()];
         for chain in &self.chains {
             match (&chain.failed, chain.taken) {
-                (Some(failed), _) => writeln!(f, "  ✗ {}\n      {failed}", chain.origin)?,
-                (None, true) => writeln!(f, "  ✓ {}", chain.origin)?,
-                (None, false) => writeln!(f, "  · {}\n      holds, but is less specific or later", chain.origin)?,
+                (Some(failed), _) => lines.push(format!("  ✗ {}\n      {failed}", chain.origin)),
+                (None, true) => lines.push(format!("  ✓ {}", chain.origin)),
+                (None, false) => {
+                    lines.push(format!("  · {}\n      holds, but is less specific or later", chain.origin));
+                }
             }
         }
-        write!(f, "  → {}", self.outcome)
+        lines.push(format!("  → {}", self.outcome));
+        lines.join("\n")
     }
 }

@@ -296,33 +296,67 @@ impl fmt::Display for Outcome {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Asked { method, authority, path, port } = &self.request;
-        if !f.alternate() {
-            write!(f, "{method} {authority}{path} on {port}: {}", self.outcome)?;
-            if let Some(RuleStep { origin, failed: None, .. }) = self.rules.last() {
-                write!(f, " by {origin}")?;
-            }
-            return Ok(());
+        if f.alternate() {
+            return f.write_str(&folded(&self.story()));
         }
-        writeln!(f, "{method} {authority}{path} on port {port}")?;
+        let Asked { method, authority, path, port } = &self.request;
+        write!(f, "{method} {authority}{path} on {port}: {}", self.outcome)?;
+        match self.rules.last() {
+            Some(RuleStep { origin, failed: None, .. }) => write!(f, " by {origin}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Explanation {
+    fn story(&self) -> String {
+        let Asked { method, authority, path, port } = &self.request;
+        let mut lines = vec![format!("{method} {authority}{path} on port {port}")];
         match (&self.host.domain, &self.host.virtual_host) {
             (Some(domain), Some(virtual_host)) => {
-                writeln!(f, "  host `{}` is `{domain}` of {virtual_host}", self.host.name)?;
-                for domain in &self.host.passed_over {
-                    writeln!(f, "    not `{domain}`, which is less specific")?;
-                }
+                lines.push(format!("  host `{}` is `{domain}` of {virtual_host}", self.host.name));
+                let passed_over = self.host.passed_over.iter();
+                lines.extend(passed_over.map(|domain| format!("    not `{domain}`, which is less specific")));
             }
-            _ => writeln!(f, "  host `{}` is nobody's", self.host.name)?,
+            _ => lines.push(format!("  host `{}` is nobody's", self.host.name)),
         }
         for rule in &self.rules {
             let name = if rule.name.is_empty() { String::new() } else { format!(" “{}”", rule.name) };
-            match &rule.failed {
-                Some(failed) => writeln!(f, "  ✗ {}{name}\n      {failed}", rule.origin)?,
-                None => writeln!(f, "  ✓ {}{name}", rule.origin)?,
-            }
+            let mark = if rule.failed.is_some() { '✗' } else { '✓' };
+            lines.push(format!("  {mark} {}{name}", rule.origin));
+            lines.extend(rule.failed.iter().map(|failed| format!("      {failed}")));
         }
-        write!(f, "  → {}", self.outcome)
+        lines.push(format!("  → {}", self.outcome));
+        lines.join("\n")
     }
+}
+
+/// Breaks lines that are longer than 80 columns at a space, where there is one; what follows stands four deeper.
+pub(super) fn folded(text: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut out = String::with_capacity(text.len());
+    for (number, line) in text.lines().enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        let indent = line.len() - line.trim_start().len();
+        let mut column = indent;
+        out.push_str(&line[..indent]);
+        for (number, word) in line[indent..].split(' ').enumerate() {
+            let width = word.chars().count();
+            if number > 0 && column + 1 + width > COLUMNS {
+                column = indent + 4;
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', column));
+            } else if number > 0 {
+                column += 1;
+                out.push(' ');
+            }
+            column += width;
+            out.push_str(word);
+        }
+    }
+    out
 }
 
 /// A rule's action in a word, for tables.
