@@ -197,11 +197,13 @@ fn hosts(criterion: &mut Criterion) {
 fn compile(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(10);
-    for rules in [100, 10_000] {
-        let (resources, mesh) = policy("prefix", rules);
-        group.bench_function(BenchmarkId::from_parameter(rules), |bencher| {
-            bencher.iter(|| black_box(Policy::compile(&resources, &mesh, &Viewpoint::namespace("default"))));
-        });
+    for kind in ["prefix", "regex"] {
+        for rules in [100, 10_000] {
+            let (resources, mesh) = policy(kind, rules);
+            group.bench_function(BenchmarkId::new(kind, rules), |bencher| {
+                bencher.iter(|| black_box(Policy::compile(&resources, &mesh, &Viewpoint::namespace("default"))));
+            });
+        }
     }
     group.finish();
 }

@@ -76,7 +76,9 @@ fn a_wildcard_belongs_to_the_first_that_has_it_and_to_nobody_if_that_has_no_rout
         virtual_service("default/one", &format!("hosts: ['*.a.com'], {}", route("one", 80))),
         virtual_service("default/two", &format!("hosts: ['*.a.com'], {}", route("two", 8080))),
     ];
-    let policy = compile(&mesh, &Viewpoint::namespace("default"), &resources).policy;
+    let compiled = compile(&mesh, &Viewpoint::namespace("default"), &resources);
+    insta::assert_snapshot!(compiled.report.to_string(), @"VirtualService default/two spec.hosts: `*.a.com` belongs to default/one, which comes first");
+    let policy = compiled.policy;
     assert_eq!(ask(&policy, 80, "x.a.com", "/"), "one outbound|80||x.a.com");
     // The first owns it here too, though it has no route for the port: the service is left with its own.
     assert_eq!(ask(&policy, 8080, "y.a.com", "/"), "default outbound|8080||y.a.com");

@@ -133,7 +133,9 @@ struct SourceRule {
 #[derive(Default)]
 struct Fate {
     used: bool,
-    /// Can a rule of it hold on some port?
+    /// Is there a port on which it has a host?
+    asked: bool,
+    /// Can a rule of it hold on one of them?
     routed: bool,
     /// Hosts that it has on some port.
     hosts: BTreeSet<String>,
@@ -392,7 +394,7 @@ impl<'a> Compiler<'a> {
             if fate.used || source.rules.is_empty() || !fate.taken.is_empty() {
                 continue;
             }
-            let (code, message) = if fate.routed {
+            let (code, message) = if fate.routed || !fate.asked {
                 (NoteCode::NoListener, "no service and no listener has its hosts")
             } else {
                 (NoteCode::NeverHolds, "no rule of it can hold for this client on any port")
@@ -417,13 +419,9 @@ impl<'a> Compiler<'a> {
         let mut claimed: HashMap<String, Arc<str>> = HashMap::new();
         let mut hosts_of: Vec<(VirtualHostSpec, Option<&Service>)> = Vec::new();
         for (index, source) in sources.iter().enumerate() {
-            let routes: Vec<Arc<Route>> =
-                self.routes(source, port, false).into_iter().map(|(route, _)| route).collect();
-            if routes.is_empty() {
-                continue;
-            }
-            fates[index].routed = true;
+            let fate = &mut fates[index];
             let mut owned: Vec<(String, Option<&Service>)> = Vec::new();
+            let mut others: Vec<(String, usize)> = Vec::new();
             let mut extra: Vec<String> = Vec::new();
             for host in &source.hosts {
                 let lower = host.to_ascii_lowercase();
@@ -440,26 +438,46 @@ impl<'a> Compiler<'a> {
                     extra.push(lower);
                     continue;
                 }
+                let before = owned.len();
                 for service in covered {
-                    if owners.find(&service.host) == Some(index) {
-                        owned.push((service.host.to_ascii_lowercase(), Some(service)));
+                    match owners.find(&service.host) {
+                        Some(owner) if owner == index => {
+                            owned.push((service.host.to_ascii_lowercase(), Some(service)));
+                        }
+                        Some(owner) => others.push((lower.clone(), owner)),
+                        None => {}
                     }
+                }
+                if owned.len() > before {
+                    fate.hosts.insert(lower);
                 }
             }
             // Hosts outside the registry stand on port 80, or where the same resource also has a service.
             if port == 80 || !owned.is_empty() {
                 owned.extend(extra.into_iter().map(|host| (host, None)));
             }
+            // Routes are worked out last, and only where they are for something: patterns take their time.
+            if owned.is_empty() && others.is_empty() {
+                continue;
+            }
+            let routes: Vec<Arc<Route>> =
+                self.routes(source, port, false).into_iter().map(|(route, _)| route).collect();
+            fate.asked = true;
+            if routes.is_empty() {
+                continue;
+            }
+            fate.routed = true;
+            fate.taken.extend(others.into_iter().map(|(host, owner)| (host, Arc::clone(&sources[owner].name))));
             for (host, service) in owned {
                 if let Some(owner) = claimed.get(&host) {
                     if *owner != source.name {
-                        fates[index].taken.insert(host, Arc::clone(owner));
+                        fate.taken.insert(host, Arc::clone(owner));
                     }
                     continue;
                 }
                 claimed.insert(host.clone(), Arc::clone(&source.name));
-                fates[index].used = true;
-                fates[index].hosts.insert(host.clone());
+                fate.used = true;
+                fate.hosts.insert(host.clone());
                 let name = format!("{host}:{port}").into();
                 let domains = vec![host.into()];
                 let spec = VirtualHostSpec { name, domains, routes: routes.clone(), https_redirect: false };

@@ -378,7 +378,7 @@ impl Search<'_> {
             });
         }
         if !values.prefixes_folded.is_empty() {
-            values.prefixes_folded.walk(path.iter().map(u8::to_ascii_lowercase), |bucket| self.bucket(bucket));
+            values.prefixes_folded.walk_bytes(path.iter().map(u8::to_ascii_lowercase), |bucket| self.bucket(bucket));
         }
     }
 
@@ -389,7 +389,7 @@ impl Search<'_> {
             self.bucket(bucket);
         }
         if !values.prefixes.is_empty() {
-            values.prefixes.walk(value.iter().copied(), |bucket| self.bucket(bucket));
+            values.prefixes.walk(value, |bucket| self.bucket(bucket));
         }
         if let Some(texts) = &values.texts {
             self.texts(texts, value);

@@ -123,7 +123,7 @@ impl Hosts {
                 return Some(*place);
             }
             let mut longest = None;
-            self.suffixes.walk(name.iter().rev().copied(), |(place, length)| {
+            self.suffixes.walk_bytes(name.iter().rev().copied(), |(place, length)| {
                 // The `*` stands for something, unless it is all there is.
                 if *length < name.len() || *length == 0 {
                     longest = Some(*place);

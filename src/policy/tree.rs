@@ -68,22 +68,39 @@ impl<T> Tree<T> {
     }
 
     /// Visits the entry of every beginning of a text, the shortest first.
-    pub(super) fn walk<'t>(&'t self, text: impl Iterator<Item = u8>, mut visit: impl FnMut(&'t T)) {
+    pub(super) fn walk<'t>(&'t self, text: &[u8], mut visit: impl FnMut(&'t T)) {
+        let Some(mut node) = self.nodes.first() else { return };
+        let mut rest = text;
+        loop {
+            if let Some(entry) = &node.entry {
+                visit(entry);
+            }
+            let Some(child) = rest.first().and_then(|first| self.child(node, *first)) else { return };
+            let Some(after) = rest.strip_prefix(&*child.label) else { return };
+            rest = after;
+            node = child;
+        }
+    }
+
+    /// The same for a text that is not in one piece.
+    pub(super) fn walk_bytes<'t>(&'t self, text: impl Iterator<Item = u8>, mut visit: impl FnMut(&'t T)) {
         let Some(mut node) = self.nodes.first() else { return };
         let mut text = text.peekable();
         loop {
             if let Some(entry) = &node.entry {
                 visit(entry);
             }
-            let Some(first) = text.peek() else { return };
-            let Ok(found) = node.children.binary_search_by_key(first, |(byte, _)| *byte) else { return };
-            node = &self.nodes[node.children[found].1 as usize];
-            for byte in &node.label {
-                if text.next() != Some(*byte) {
-                    return;
-                }
+            let Some(child) = text.peek().and_then(|first| self.child(node, *first)) else { return };
+            if !child.label.iter().all(|byte| text.next() == Some(*byte)) {
+                return;
             }
+            node = child;
         }
+    }
+
+    fn child(&self, node: &Node<T>, first: u8) -> Option<&Node<T>> {
+        let found = node.children.binary_search_by_key(&first, |(byte, _)| *byte).ok()?;
+        self.nodes.get(node.children[found].1 as usize)
     }
 }
 
@@ -103,7 +120,10 @@ mod tests {
                 tree.insert(text.bytes(), text.clone());
             }
             let mut found = Vec::new();
-            tree.walk(asked.bytes(), |text| found.push(text.clone()));
+            tree.walk(asked.as_bytes(), |text| found.push(text.clone()));
+            let mut in_pieces = Vec::new();
+            tree.walk_bytes(asked.bytes(), |text| in_pieces.push(text.clone()));
+            prop_assert_eq!(&found, &in_pieces);
             let mut wanted: Vec<String> = texts.into_iter().filter(|text| asked.starts_with(text.as_str())).collect();
             wanted.sort_by_key(String::len);
             prop_assert_eq!(found, wanted);
