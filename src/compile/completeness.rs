@@ -8,7 +8,7 @@
 
 use super::report::{NoteCode, Report};
 use super::{KIND, qualified};
-use crate::policy::{Action, ConnectionPortSpec, Origin, PortSpec, Section, Target};
+use crate::policy::{Action, ListenerSpec, Origin, PortSpec, Section, Target};
 use crate::resource::VirtualService;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +20,9 @@ pub(super) fn complete(
     report: &mut Report,
     resources: &[VirtualService],
     ports: &[PortSpec],
-    connections: &[ConnectionPortSpec],
+    listeners: &[ListenerSpec],
 ) {
-    let live = live(ports, connections);
+    let live = live(ports, listeners);
     let none = BTreeSet::new();
     let live_of = |resource: &str| live.get(resource).unwrap_or(&none);
     report.notes.retain(|note| {
@@ -75,7 +75,7 @@ pub(super) fn complete(
 }
 
 /// Notes each rule in force with a destination or a mirror that nobody defines.
-fn missing_destinations(report: &mut Report, ports: &[PortSpec], connections: &[ConnectionPortSpec]) {
+fn missing_destinations(report: &mut Report, ports: &[PortSpec], connections: &[ListenerSpec]) {
     let routes = ports.iter().flat_map(|port| &port.virtual_hosts).flat_map(|host| &host.routes);
     let of_routes = routes.flat_map(|route| {
         let forward = if let Action::Forward(forward) = &route.action { Some(forward) } else { None };
@@ -111,9 +111,9 @@ fn path_of((section, rule, block): Place) -> String {
 }
 
 /// What is in the tables, by resource. A delegate's rules count for it and for its root.
-fn live(ports: &[PortSpec], connections: &[ConnectionPortSpec]) -> BTreeMap<String, BTreeSet<Place>> {
+fn live(ports: &[PortSpec], listeners: &[ListenerSpec]) -> BTreeMap<String, BTreeSet<Place>> {
     let routes = ports.iter().flat_map(|port| &port.virtual_hosts).flat_map(|host| &host.routes);
-    let chains = connections.iter().flat_map(|port| &port.chains);
+    let chains = listeners.iter().flat_map(|listener| &listener.chains);
     let mut live: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
     for origin in routes.map(|route| &route.origin).chain(chains.map(|chain| &chain.origin)) {
         let Origin::Rule { resource, section, rule, block, delegate } = origin else { continue };

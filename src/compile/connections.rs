@@ -3,13 +3,14 @@
 use super::actions::{self, Place};
 use super::{Compiler, KIND, NoteCode, Source, gateway_name, server_hosts};
 use crate::hosts;
-use crate::mesh::{GatewayServer, Labels, Service, ServicePort};
+use crate::mesh::{GatewayServer, Labels, Service};
 use crate::policy::{
-    ChainSpec, ConnectionPortSpec, HeaderOperations, Origin, Section, UnknownConnection, WeightedDestination,
+    ChainSpec, HeaderOperations, ListenerSpec, Origin, Section, UnknownConnection, WeightedDestination,
 };
 use crate::resource::RouteDestination;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Does an HTTP route apply to the server: HTTP in the clear, or HTTPS that ends at the gateway?
@@ -31,10 +32,10 @@ struct Static<'r> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(super) fn connections(&mut self, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+    pub(super) fn listeners(&mut self, sources: &[Source<'_>]) -> Vec<ListenerSpec> {
         match self.viewpoint.as_gateway() {
-            Some(gateway) => self.gateway_connections(gateway, sources),
-            None => self.mesh_connections(sources),
+            Some(gateway) => self.gateway_listeners(gateway, sources),
+            None => self.mesh_listeners(sources),
         }
     }
 
@@ -86,7 +87,7 @@ impl<'a> Compiler<'a> {
     fn subnets(&mut self, source: &Source<'_>, path: &str, written: &[String]) -> Vec<IpNet> {
         let mut nets = Vec::new();
         for text in written {
-            let net = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+            let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             match net {
                 Ok(net) => nets.push(net),
                 Err(_) => {
@@ -98,37 +99,29 @@ impl<'a> Compiler<'a> {
         nets
     }
 
-    /// One service, one port: chains of the resources that have its host, and its own.
-    fn mesh_connections(&mut self, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+    /// One service, one port: chains of the resources that have its host, and its own. Services with an address of their
+    /// own have a listener of their own; the others, and those with a whole subnet, share the one on every address.
+    fn mesh_listeners(&mut self, sources: &[Source<'_>]) -> Vec<ListenerSpec> {
         let mesh = self.mesh;
-        let mut by_port: BTreeMap<u16, Vec<(&Service, &ServicePort)>> = BTreeMap::new();
+        let mut chains: BTreeMap<(u16, Option<IpAddr>), Vec<ChainSpec>> = BTreeMap::new();
         for service in &mesh.services {
+            let address = service.address.as_deref().and_then(|address| address.parse::<IpAddr>().ok());
+            let subnet = service.address.as_deref().and_then(|address| address.parse::<IpNet>().ok());
             for port in &service.ports {
-                let other = !port.protocol.is_http() && port.protocol != crate::mesh::Protocol::Udp;
-                if other {
-                    by_port.entry(port.number).or_default().push((service, port));
+                if port.protocol.is_http() || port.protocol == crate::mesh::Protocol::Udp {
+                    continue;
                 }
-            }
-        }
-        let mut specs = Vec::new();
-        for (number, services) in by_port {
-            let mut chains = Vec::new();
-            for (service, port) in services {
-                let own: Vec<IpNet> = service
-                    .address
-                    .iter()
-                    .filter_map(|address| address.parse::<std::net::IpAddr>().ok())
-                    .map(IpNet::from)
-                    .collect();
+                let of_listener = chains.entry((port.number, address)).or_default();
                 if port.protocol.is_tls() {
-                    self.tls_chains(sources, service, number, &own, &mut chains);
+                    self.tls_chains(sources, service, port.number, subnet, address.is_none(), of_listener);
                 } else {
-                    self.tcp_chains(sources, service, number, &own, &mut chains);
+                    self.tcp_chains(sources, service, port.number, subnet, of_listener);
                 }
             }
-            specs.push(ConnectionPortSpec { port: number, chains, unknown: UnknownConnection::PassThrough });
         }
-        specs
+        let listener =
+            |((port, address), chains)| ListenerSpec { port, address, chains, unknown: UnknownConnection::PassThrough };
+        chains.into_iter().map(listener).collect()
     }
 
     fn own_chain(&self, service: &Service, port: u16) -> ChainSpec {
@@ -145,12 +138,13 @@ impl<'a> Compiler<'a> {
         sources: &[Source<'_>],
         service: &Service,
         port: u16,
-        own: &[IpNet],
+        subnet: Option<IpNet>,
+        shared: bool,
         chains: &mut Vec<ChainSpec>,
     ) {
         let mut any = false;
         // What one block says of addresses holds for the blocks after it that say nothing, as in Istio.
-        let mut subnets = own.to_vec();
+        let mut subnets: Vec<IpNet> = subnet.into_iter().collect();
         for source in sources.iter().filter(|source| covers(source, service)) {
             for (rule_index, rule) in source.resource.spec.tls.iter().enumerate() {
                 if rule.route.is_empty() {
@@ -174,15 +168,16 @@ impl<'a> Compiler<'a> {
                         subnets = written;
                     }
                     chain.subnets.clone_from(&subnets);
-                    chain.server_names = block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+                    chain.server_names = server_names(&block.sni_hosts);
                     push_new(chains, chain);
                 }
             }
         }
         if !any {
             let mut chain = self.own_chain(service, port);
-            chain.subnets = own.to_vec();
-            if own.is_empty() {
+            chain.subnets = subnets;
+            // On a listener of its own the address says which service is meant.
+            if shared {
                 chain.server_names = vec![service.host.to_ascii_lowercase().into()];
             }
             push_new(chains, chain);
@@ -194,9 +189,10 @@ impl<'a> Compiler<'a> {
         sources: &[Source<'_>],
         service: &Service,
         port: u16,
-        own: &[IpNet],
+        subnet: Option<IpNet>,
         chains: &mut Vec<ChainSpec>,
     ) {
+        let own: Vec<IpNet> = subnet.into_iter().collect();
         for source in sources.iter().filter(|source| covers(source, service)) {
             for (rule_index, rule) in source.resource.spec.tcp.iter().enumerate() {
                 if rule.route.is_empty() {
@@ -204,7 +200,7 @@ impl<'a> Compiler<'a> {
                 }
                 if rule.r#match.is_empty() {
                     let mut chain = self.chain(source, (Section::Tcp, rule_index, None), &rule.route, port);
-                    chain.subnets = own.to_vec();
+                    chain.subnets = own;
                     push_new(chains, chain);
                     return;
                 }
@@ -224,7 +220,7 @@ impl<'a> Compiler<'a> {
                     let mut chain = self.chain(source, (Section::Tcp, rule_index, Some(index)), &rule.route, port);
                     if written.is_empty() {
                         // It takes everything; what the rule's blocks before it said of addresses is forgotten.
-                        chain.subnets = own.to_vec();
+                        chain.subnets = own;
                         push_new(chains, chain);
                         return;
                     }
@@ -235,18 +231,19 @@ impl<'a> Compiler<'a> {
             }
         }
         let mut chain = self.own_chain(service, port);
-        chain.subnets = own.to_vec();
+        chain.subnets = own;
         push_new(chains, chain);
     }
 
-    fn gateway_connections(&mut self, gateway: &str, sources: &[Source<'_>]) -> Vec<ConnectionPortSpec> {
+    fn gateway_listeners(&mut self, gateway: &str, sources: &[Source<'_>]) -> Vec<ListenerSpec> {
         let gateway_namespace = gateway.split('/').next().unwrap_or_default();
         let servers: Vec<GatewayServer> = self.mesh.gateway_servers.clone().unwrap_or_default();
-        let mut specs: BTreeMap<u16, ConnectionPortSpec> = BTreeMap::new();
+        let mut specs: BTreeMap<u16, ListenerSpec> = BTreeMap::new();
         for server in servers.iter().filter(|server| !is_http_server(server)) {
             let port = server.port.number;
-            let spec = specs.entry(port).or_insert_with(|| ConnectionPortSpec {
+            let spec = specs.entry(port).or_insert_with(|| ListenerSpec {
                 port,
+                address: None,
                 chains: Vec::new(),
                 unknown: UnknownConnection::Close,
             });
@@ -264,7 +261,8 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        specs.into_values().collect()
+        // Istio does not listen where there is nowhere to go.
+        specs.into_values().filter(|listener| !listener.chains.is_empty()).collect()
     }
 
     fn gateway_tls(&mut self, source: &Source<'_>, port: u16, chains: &mut Vec<ChainSpec>) {
@@ -279,8 +277,7 @@ impl<'a> Compiler<'a> {
                 if rule.route.is_empty() || !self.holds(&conditions, source.namespace, port) {
                     continue;
                 }
-                let names: Vec<Box<str>> =
-                    block.sni_hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
+                let names = server_names(&block.sni_hosts);
                 let taken = |name| chains.iter().any(|chain| chain.server_names.contains(name));
                 if names.iter().any(taken) {
                     let path = format!("tls[{rule_index}].match[{index}]");
@@ -332,9 +329,19 @@ fn covers(source: &Source<'_>, service: &Service) -> bool {
     source.hosts.iter().any(|host| hosts::overlap(host, &service.host))
 }
 
+/// In lower case; with a `*` among them any name will do, and none too.
+fn server_names(written: &[String]) -> Vec<Box<str>> {
+    if written.iter().any(|host| host == "*") {
+        return Vec::new();
+    }
+    written.iter().map(|host| host.to_ascii_lowercase().into()).collect()
+}
+
 /// Of chains with the same conditions the first stays.
 fn push_new(chains: &mut Vec<ChainSpec>, chain: ChainSpec) {
-    if !chains.iter().any(|known| known.subnets == chain.subnets && known.server_names == chain.server_names) {
+    let nets = |chain: &ChainSpec| chain.subnets.iter().map(IpNet::trunc).collect::<BTreeSet<_>>();
+    let names = |chain: &ChainSpec| chain.server_names.iter().cloned().collect::<BTreeSet<_>>();
+    if !chains.iter().any(|known| nets(known) == nets(&chain) && names(known) == names(&chain)) {
         chains.push(chain);
     }
 }

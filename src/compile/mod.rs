@@ -56,13 +56,13 @@ impl Policy {
             Some(gateway) => compiler.gateway_ports(gateway, &sources),
             None => compiler.mesh_ports(&sources),
         };
-        let connections = compiler.connections(&sources);
+        let listeners = compiler.listeners(&sources);
         let Compiler { destinations, mut report, .. } = compiler;
-        completeness::complete(&mut report, &resources.virtual_services, &ports, &connections);
+        completeness::complete(&mut report, &resources.virtual_services, &ports, &listeners);
         report.finish();
         let spec = PolicySpec {
             ports,
-            connections,
+            listeners,
             destinations: destinations.into_destinations(),
             normalization: mesh.mesh_config.path_normalization,
             gateway: viewpoint.as_gateway().is_some(),

@@ -1,7 +1,10 @@
-//! Connections that are not HTTP: filter chains, chosen by how specific they are, not by order.
+//! Connections that are not HTTP: listeners by address, filter chains by how specific they are, not by order.
 //!
-//! First the longest destination prefix, then the server name of the TLS hello: exact, the longest `*.suffix`, none. Of
-//! equals the first. One draw, and only where a chain has several destinations.
+//! The listener on the connection's own address, else the one on every address. Of its chains those with the longest
+//! destination prefix that holds the address, and no others: there is no way back to a shorter one. Of them the server
+//! name of the TLS hello decides: exact, the longest `*.suffix`, none; of equals the first. A chain without any condition
+//! takes what is left, and then what the listener does with the unknown. One draw, and only where a chain has several
+//! destinations. The cost grows with the chains of the listener.
 
 use super::explain::{FailedCondition, folded};
 use super::table::pick_weighted;
@@ -9,6 +12,7 @@ use super::{ChainSpec, Connection, ConnectionVerdict, Origin, Policy, UnknownCon
 use crate::entropy::Draws;
 use serde::Serialize;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How specific a chain is for a connection that it takes: prefix length, then server name.
@@ -21,14 +25,23 @@ enum Failed<'c> {
 }
 
 impl ChainSpec {
+    /// Does it take whatever no other chain takes?
+    fn is_fallback(&self) -> bool {
+        self.subnets.is_empty() && self.server_names.is_empty()
+    }
+
+    /// The longest prefix that holds the address, and one more; 0 where any address will do.
+    fn prefix(&self, address: Option<IpAddr>) -> Option<usize> {
+        if self.subnets.is_empty() {
+            return Some(0);
+        }
+        let holding = self.subnets.iter().filter(|net| address.is_some_and(|at| net.contains(&at)));
+        holding.map(|net| 1 + usize::from(net.prefix_len())).max()
+    }
+
     /// How specific the chain is for a connection whose server name is in lower case.
     fn rank(&self, connection: &Connection<'_>, sni: Option<&str>) -> Result<Rank, Failed<'_>> {
-        let subnet = if self.subnets.is_empty() {
-            0
-        } else {
-            let holding = self.subnets.iter().filter(|net| connection.address.is_some_and(|at| net.contains(&at)));
-            1 + usize::from(holding.map(|net| net.prefix_len()).max().ok_or(Failed::Address(self))?)
-        };
+        let subnet = self.prefix(connection.address).ok_or(Failed::Address(self))?;
         let name = if self.server_names.is_empty() {
             0
         } else {
@@ -54,11 +67,11 @@ pub struct ConnectionExplanation {
     pub port: u16,
     /// Where it was going.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
     /// The server name of its TLS hello.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// Every chain of the port, in written order.
+    /// Every chain of the listener, in written order.
     pub chains: Vec<ChainStep>,
     /// What comes of it.
     pub outcome: ConnectionOutcome,
@@ -93,12 +106,13 @@ pub enum ConnectionOutcome {
     PassThrough,
     /// It is closed.
     Closed,
-    /// Nothing listens on the port.
+    /// Nothing listens on that address and port.
     NoListener,
 }
 
 impl Policy {
-    /// The chain of a connection: the longest destination prefix first, then the server name (exact, longest suffix, none).
+    /// The chain of a connection: its listener by address, the longest destination prefix, then the server name (exact,
+    /// longest suffix, none).
     pub fn decide_connection(&self, connection: &Connection<'_>, draws: &mut dyn Draws) -> ConnectionVerdict<'_> {
         self.walk_chains(connection, draws, |_, _| {}).0
     }
@@ -132,22 +146,29 @@ impl Policy {
         draws: &mut dyn Draws,
         mut see: impl FnMut(&'p ChainSpec, Option<Failed<'p>>),
     ) -> (ConnectionVerdict<'p>, Option<usize>) {
-        let Some(port) = self.connections(connection.port) else { return (ConnectionVerdict::NoListener, None) };
+        let Some(listener) = self.listener(connection.port, connection.address) else {
+            return (ConnectionVerdict::NoListener, None);
+        };
         let sni = connection.sni.map(str::to_ascii_lowercase);
+        let selective = listener.chains.iter().filter(|chain| !chain.is_fallback());
+        let longest = selective.filter_map(|chain| chain.prefix(connection.address)).max();
         let mut best: Option<(Rank, usize, &ChainSpec)> = None;
-        for (index, chain) in port.chains.iter().enumerate() {
+        let mut fallback: Option<(usize, &ChainSpec)> = None;
+        for (index, chain) in listener.chains.iter().enumerate() {
             match chain.rank(connection, sni.as_deref()) {
                 Ok(rank) => {
                     see(chain, None);
-                    if best.is_none_or(|(known, ..)| rank > known) {
+                    if chain.is_fallback() {
+                        fallback.get_or_insert((index, chain));
+                    } else if Some(rank.0) == longest && best.is_none_or(|(known, ..)| rank > known) {
                         best = Some((rank, index, chain));
                     }
                 }
                 Err(failed) => see(chain, Some(failed)),
             }
         }
-        let Some((_, index, chain)) = best else {
-            let verdict = match port.unknown {
+        let Some((index, chain)) = best.map(|(_, index, chain)| (index, chain)).or(fallback) else {
+            let verdict = match listener.unknown {
                 UnknownConnection::PassThrough => ConnectionVerdict::PassThrough,
                 UnknownConnection::Close => ConnectionVerdict::Closed,
             };
@@ -195,7 +216,7 @@ impl fmt::Display for ConnectionOutcome {
             ConnectionOutcome::Forward { cluster } => f.write_str(cluster),
             ConnectionOutcome::PassThrough => f.write_str("passed through: no chain takes it"),
             ConnectionOutcome::Closed => f.write_str("closed: no chain takes it"),
-            ConnectionOutcome::NoListener => f.write_str("nothing listens on the port"),
+            ConnectionOutcome::NoListener => f.write_str("nothing listens there"),
         }
     }
 }

@@ -92,6 +92,6 @@ pub enum ConnectionVerdict<'p> {
     PassThrough,
     /// Close it.
     Closed,
-    /// Nothing listens on the port.
+    /// Nothing listens on that address and port. (A mesh proxy that catches all traffic lets it pass.)
     NoListener,
 }

@@ -4,6 +4,7 @@
 use super::{Destination, Origin, Route, WeightedDestination};
 use crate::mesh::PathNormalization;
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything that a policy is made of.
@@ -12,7 +13,7 @@ pub(crate) struct PolicySpec {
     /// HTTP listeners.
     pub(crate) ports: Vec<PortSpec>,
     /// TLS and TCP listeners.
-    pub(crate) connections: Vec<ConnectionPortSpec>,
+    pub(crate) listeners: Vec<ListenerSpec>,
     /// `DestinationId(n)` is the n-th.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) normalization: PathNormalization,
@@ -51,10 +52,12 @@ pub(crate) struct VirtualHostSpec {
     pub(crate) https_redirect: bool,
 }
 
-/// One port with TLS or TCP filter chains.
+/// One listener with TLS or TCP filter chains.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectionPortSpec {
+pub(crate) struct ListenerSpec {
     pub(crate) port: u16,
+    /// The virtual address that it listens on; none: every address that has no listener of its own.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) chains: Vec<ChainSpec>,
     /// What takes a connection that no chain takes.
     pub(crate) unknown: UnknownConnection,
@@ -70,7 +73,7 @@ pub(crate) enum UnknownConnection {
 }
 
 /// One filter chain. Chosen by specificity, not by order: longest destination prefix first, then SNI (exact, longest
-/// `*.suffix`, none).
+/// `*.suffix`, none). A chain without any condition takes what no other one takes.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainSpec {
     pub(crate) origin: Origin,

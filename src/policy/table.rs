@@ -14,13 +14,14 @@ use crate::mesh::PathNormalization;
 use foldhash::fast::FixedState;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A compiled policy: an immutable snapshot. See the [module](super).
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     ports: BTreeMap<u16, PortTable>,
-    connections: BTreeMap<u16, ConnectionPortSpec>,
+    listeners: Vec<ListenerSpec>,
     destinations: Vec<Destination>,
     by_name: HashMap<Arc<str>, DestinationId>,
     normalization: PathNormalization,
@@ -155,7 +156,7 @@ impl Policy {
             .collect();
         Policy {
             ports: spec.ports.into_iter().map(|port| (port.port, PortTable::new(port))).collect(),
-            connections: spec.connections.into_iter().map(|port| (port.port, port)).collect(),
+            listeners: spec.listeners,
             destinations: spec.destinations,
             by_name,
             normalization: spec.normalization,
@@ -286,7 +287,7 @@ impl Policy {
     pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         let hosts = self.ports.values().flat_map(|table| &table.hosts.hosts);
         let routes = hosts.flat_map(|host| &host.routes).map(|route| &route.origin);
-        routes.chain(self.connections.values().flat_map(|port| &port.chains).map(|chain| &chain.origin))
+        routes.chain(self.listeners.iter().flat_map(|listener| &listener.chains).map(|chain| &chain.origin))
     }
 
     /// Does a virtual host on the port have the authority?
@@ -294,8 +295,10 @@ impl Policy {
         self.ports.get(&port).is_some_and(|table| table.hosts.find(authority).is_some())
     }
 
-    pub(super) fn connections(&self, port: u16) -> Option<&ConnectionPortSpec> {
-        self.connections.get(&port)
+    /// The listener of a connection: the one on its very address, else the one on every address.
+    pub(super) fn listener(&self, port: u16, address: Option<IpAddr>) -> Option<&ListenerSpec> {
+        let of = |at| self.listeners.iter().find(move |listener| listener.port == port && listener.address == at);
+        address.and_then(|address| of(Some(address))).or_else(|| of(None))
     }
 }
 
