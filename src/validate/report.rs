@@ -209,11 +209,11 @@ impl Report {
 fn identify(document: &Value) -> ResourceId {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let metadata = document.get("metadata");
-    let mut id = ResourceId::default();
-    id.kind = text(document.get("kind"));
-    id.namespace = text(metadata.and_then(|metadata| metadata.get("namespace")));
-    id.name = text(metadata.and_then(|metadata| metadata.get("name")));
-    id
+    ResourceId {
+        kind: text(document.get("kind")),
+        namespace: text(metadata.and_then(|metadata| metadata.get("namespace"))),
+        name: text(metadata.and_then(|metadata| metadata.get("name"))),
+    }
 }
 
 /// The place of the deepest part of a path that the document has.

@@ -272,10 +272,8 @@ impl<'a> Context<'a> {
         message: String,
     ) -> Related {
         let document = content.and_then(|content| self.documents.get(&content));
-        let mut id = ResourceId::default();
-        id.kind = kind.to_owned();
-        id.namespace.clone_from(&metadata.namespace);
-        id.name.clone_from(&metadata.name);
+        let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+        let id = ResourceId { kind: kind.to_owned(), namespace, name };
         Related {
             resource: Some(Arc::new(id)),
             source: document.and_then(|document| document.source_name.clone()),

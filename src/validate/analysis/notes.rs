@@ -4,22 +4,22 @@
 //! client, is left to it; of a rule that is hidden only one of the two speaks.
 
 use super::Context;
-use crate::compile::NoteCode;
+use crate::compile::{Note, NoteCode};
 use crate::policy::Policy;
 use crate::validate::report::{Report, Severity};
 use std::collections::HashMap;
 
 /// Notes by kind and name.
 pub(super) struct Notes {
-    by_resource: HashMap<(&'static str, String), Vec<(String, NoteCode, String)>>,
+    by_resource: HashMap<(&'static str, String), Vec<Note>>,
 }
 
 impl Notes {
     pub(super) fn new(context: &Context<'_>) -> Notes {
-        let mut by_resource: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_resource: HashMap<_, Vec<Note>> = HashMap::new();
         if let Some((mesh, viewpoint)) = context.mesh {
             for note in Policy::compile(context.resources, mesh, viewpoint).report.notes {
-                by_resource.entry((note.kind, note.resource)).or_default().push((note.path, note.code, note.message));
+                by_resource.entry((note.kind, note.resource.clone())).or_default().push(note);
             }
         }
         Notes { by_resource }
@@ -27,17 +27,17 @@ impl Notes {
 
     /// Adds what there is about a resource.
     pub(super) fn add(&self, kind: &'static str, name: &str, report: &mut Report) {
-        for (path, code, message) in self.by_resource.get(&(kind, name.to_owned())).into_iter().flatten() {
-            let path = match path.as_str() {
+        for note in self.by_resource.get(&(kind, name.to_owned())).into_iter().flatten() {
+            let path = match note.path.as_str() {
                 "" => "spec".to_owned(),
                 path => format!("spec.{path}"),
             };
             let told = report
                 .diagnostics
                 .iter()
-                .any(|one| covers(one.code, *code) && (path.starts_with(&one.path) || one.path.starts_with(&path)));
+                .any(|one| covers(one.code, note.code) && (path.starts_with(&one.path) || one.path.starts_with(&path)));
             if !told {
-                report.add(severity(*code), code.code(), path, message.as_str());
+                report.add(severity(note.code), note.code.code(), path, note.message.as_str());
             }
         }
     }

@@ -12,7 +12,7 @@
 //! "perhaps".
 
 use regex_automata::Anchored;
-use regex_automata::dfa::{Automaton, dense};
+use regex_automata::dfa::{Automaton as _, dense};
 use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::{start, syntax};
@@ -62,10 +62,13 @@ pub(in crate::validate::analysis) enum Search {
     TooHard,
 }
 
+/// The automaton of one language.
+pub(in crate::validate::analysis) type Machine = dense::DFA<Vec<u32>>;
+
 /// Automata by what they are for: an analysis asks for the same ones over and over.
 #[derive(Debug, Default)]
 pub(super) struct Automata {
-    known: RefCell<BTreeMap<Language, Option<Rc<dense::DFA<Vec<u32>>>>>>,
+    known: RefCell<BTreeMap<Language, Option<Rc<Machine>>>>,
 }
 
 /// Can a request carry the byte?
@@ -199,16 +202,16 @@ impl Automata {
 
     fn find_by_automata(&self, within: &[&Language], outside: &[&Language]) -> Search {
         let build = |languages: &[&Language]| {
-            languages.iter().map(|one| self.automaton(one)).collect::<Option<Vec<Rc<dense::DFA<Vec<u32>>>>>>()
+            languages.iter().map(|one| self.automaton(one)).collect::<Option<Vec<Rc<Machine>>>>()
         };
         let Some(inner) = build(within) else { return Search::TooHard };
         // Leaving one of these out makes the search find more: that is no proof, so nothing is left out.
         let Some(outer) = build(outside) else { return Search::TooHard };
-        let automata: Vec<&dense::DFA<Vec<u32>>> = inner.iter().chain(&outer).map(|one| &**one).collect();
+        let automata: Vec<&Machine> = inner.iter().chain(&outer).map(|one| &**one).collect();
         walk(&automata, inner.len(), |_| true)
     }
 
-    fn automaton(&self, language: &Language) -> Option<Rc<dense::DFA<Vec<u32>>>> {
+    fn automaton(&self, language: &Language) -> Option<Rc<Machine>> {
         if let Some(known) = self.known.borrow().get(language) {
             return known.clone();
         }
@@ -219,7 +222,7 @@ impl Automata {
 }
 
 /// The automaton of an expression over bytes that takes whole texts. None if it is too large.
-pub(in crate::validate::analysis) fn build(expression: &str) -> Option<dense::DFA<Vec<u32>>> {
+pub(in crate::validate::analysis) fn build(expression: &str) -> Option<Machine> {
     dense::Builder::new()
         .configure(
             dense::Config::new()
@@ -234,19 +237,19 @@ pub(in crate::validate::analysis) fn build(expression: &str) -> Option<dense::DF
         .filter(|automaton| automaton.start_state(&start::Config::new().anchored(Anchored::Yes)).is_ok())
 }
 
-fn begin(automaton: &dense::DFA<Vec<u32>>) -> StateID {
+fn begin(automaton: &Machine) -> StateID {
     // `build` keeps only automata that have one.
     automaton.start_state(&start::Config::new().anchored(Anchored::Yes)).unwrap_or_default()
 }
 
-fn accepts(automaton: &dense::DFA<Vec<u32>>, state: StateID) -> bool {
+fn accepts(automaton: &Machine, state: StateID) -> bool {
     automaton.is_match_state(automaton.next_eoi_state(state))
 }
 
 /// Walks automata side by side, breadth first, to a text that the first `within` of them take and the others do not.
 /// Only texts of certain bytes are looked at.
 pub(in crate::validate::analysis) fn walk(
-    automata: &[&dense::DFA<Vec<u32>>],
+    automata: &[&Machine],
     within: usize,
     is_wanted: impl Fn(&u8) -> bool,
 ) -> Search {
@@ -292,7 +295,7 @@ fn spell(order: &[(Vec<StateID>, usize, u8)], mut at: usize) -> Vec<u8> {
 }
 
 /// One byte for each set of bytes that no automaton tells apart. Of a set the letters come first: they read best.
-fn representatives(automata: &[&dense::DFA<Vec<u32>>], is_wanted: impl Fn(&u8) -> bool) -> Vec<u8> {
+fn representatives(automata: &[&Machine], is_wanted: impl Fn(&u8) -> bool) -> Vec<u8> {
     let letters = (b'a'..=b'z').chain(b'0'..=b'9');
     let rest = (0..=255).filter(|byte| is_carried(*byte) && is_wanted(byte));
     let mut seen = std::collections::HashSet::new();
@@ -377,6 +380,6 @@ mod tests {
     fn what_is_too_hard_is_not_said_to_be_nothing() {
         let hard = pattern("(a|b)*a(a|b){14}");
         assert_eq!(find(&[hard.clone(), pattern("(a|b)*b(a|b){14}")], &[]), Search::TooHard);
-        assert_eq!(find(&[hard.clone()], &[hard]), Search::Nothing);
+        assert_eq!(find(std::slice::from_ref(&hard), std::slice::from_ref(&hard)), Search::Nothing);
     }
 }
