@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -99,7 +100,12 @@ pub async fn start(
     let listener = bound.map_err(|error| format!("the admin listener on {address}: {error}"))?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            // An accept that fails (no descriptors left) may work later.
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
             let (engine, state, draining) = (engine.clone(), Arc::clone(&state), draining.clone());
             let service = service_fn(move |request| {
                 let answer = answer(&request, &engine, &state, *draining.borrow());

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
+use pointsman::Engine;
 use pointsman::exchange::Summary;
-use pointsman::policy::{Flags, Policy};
+use pointsman::policy::Flags;
 use pointsman::tower::{BodyTimeout, BoxError, Target};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -113,13 +114,14 @@ where
 
 impl Log {
     /// An entry for the request, if it leaves one; its body is counted from here on.
-    pub fn entry<B>(&self, request: &mut Request<B>, policy: &Policy) -> Option<Entry> {
+    pub fn entry<B>(&self, request: &mut Request<B>, engine: &Engine) -> Option<Entry> {
         if let Log::Off = self {
             return None;
         }
         let host = request.headers().get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
         let authority = request.uri().authority().map_or(host, |authority| authority.as_str().as_bytes());
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+        let policy = engine.policy();
         let path = policy.normalize(path).unwrap_or(path.into());
         let entry = Entry {
             log: self.clone(),

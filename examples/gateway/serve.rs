@@ -195,7 +195,7 @@ async fn serve(
     {
         request.headers_mut().insert(REQUEST_ID, id);
     }
-    let mut entry = shared.log.entry(&mut request, &client.engine().policy());
+    let mut entry = shared.log.entry(&mut request, client.engine());
     if let Some(status) = refused {
         return Ok(logged(bad_request(&mut entry, status), entry));
     }
@@ -223,8 +223,7 @@ async fn serve(
             tunnel::join(downstream, upstream).await;
         });
     }
-    let response = logged(response, entry);
-    Ok(response)
+    Ok(logged(response, entry))
 }
 
 /// Did the client's connection end in the middle of a body?

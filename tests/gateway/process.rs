@@ -386,7 +386,6 @@ fn a_gigabyte_each_way_takes_no_memory() {
     assert!(more < 16 << 10, "{more} KiB more than the {before} KiB before");
 }
 
-/// The demonstration that is played without arguments.
 #[test]
 fn the_policies_of_the_examples_are_taken() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/policies");
