@@ -101,6 +101,7 @@ pub mod compile;
 pub mod engine;
 pub mod entropy;
 pub mod exchange;
+mod grpc;
 pub mod head;
 mod hosts;
 pub mod limit;

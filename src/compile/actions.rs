@@ -263,7 +263,7 @@ pub(crate) fn fault(fault: Option<&resource::HttpFaultInjection>) -> Fault {
             (Some(status), _) => {
                 AbortStatus::Http(u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())?)
             }
-            (None, Some(name)) => AbortStatus::Grpc(crate::transform::grpc_status_named(name)?),
+            (None, Some(name)) => AbortStatus::Grpc(crate::grpc::status_named(name)?),
             (None, None) => return None,
         };
         Some(Abort { status, fraction })

@@ -71,11 +71,11 @@ pub(super) fn complete(
         };
         report.note(KIND, &name, path, NoteCode::NeverHolds, message);
     }
-    missing_destinations(report, ports, connections);
+    missing_destinations(report, ports, listeners);
 }
 
 /// Notes each rule in force with a destination or a mirror that nobody defines.
-fn missing_destinations(report: &mut Report, ports: &[PortSpec], connections: &[ListenerSpec]) {
+fn missing_destinations(report: &mut Report, ports: &[PortSpec], listeners: &[ListenerSpec]) {
     let routes = ports.iter().flat_map(|port| &port.virtual_hosts).flat_map(|host| &host.routes);
     let of_routes = routes.flat_map(|route| {
         let forward = if let Action::Forward(forward) = &route.action { Some(forward) } else { None };
@@ -85,7 +85,7 @@ fn missing_destinations(report: &mut Report, ports: &[PortSpec], connections: &[
         });
         destinations.map(|target| (&route.origin, target))
     });
-    let chains = connections.iter().flat_map(|port| &port.chains);
+    let chains = listeners.iter().flat_map(|listener| &listener.chains);
     let of_chains =
         chains.flat_map(|chain| chain.destinations.iter().map(|destination| (&chain.origin, &destination.target)));
     let mut found = BTreeSet::new();

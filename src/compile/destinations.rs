@@ -7,7 +7,7 @@
 use super::report::Report;
 use crate::mesh::{Mesh, Protocol, Service, Viewpoint};
 use crate::policy::{ClusterName, Destination, DestinationId, HashKey, Target};
-use crate::resource::{ConsistentHashLb, DestinationRule, LoadBalancerSettings, Subset, TrafficPolicy};
+use crate::resource::{ConsistentHashLb, DestinationRule, LoadBalancerSettings, SimpleLb, Subset, TrafficPolicy};
 use http::HeaderName;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,12 +64,23 @@ impl Blocks {
         Blocks { tunnel: None, proxy_protocol: None, retry_budget: None, ..Blocks::of(entry) }
     }
 
-    /// Whole blocks replace whole blocks: there is no merge inside one.
+    fn is_passthrough(&self) -> bool {
+        self.load_balancer.as_ref().is_some_and(|balancer| balancer.simple == Some(SimpleLb::Passthrough))
+    }
+
+    /// Whole blocks replace whole blocks: there is no merge inside one. But where the rule lets requests through to where
+    /// they were going, its subsets do too, whatever they say.
     fn resolve(rule: Option<&TrafficPolicy>, subset: Option<&TrafficPolicy>, port: u16) -> Blocks {
         let base = match port_entry(rule, port) {
             Some(entry) => Blocks::of_port(entry),
             None => rule.map(Blocks::of).unwrap_or_default(),
         };
+        let passthrough = base.load_balancer.clone().filter(|_| base.is_passthrough());
+        let blocks = Blocks::resolve_subset(base, subset, port);
+        Blocks { load_balancer: passthrough.or(blocks.load_balancer), ..blocks }
+    }
+
+    fn resolve_subset(base: Blocks, subset: Option<&TrafficPolicy>, port: u16) -> Blocks {
         let Some(own) = subset else { return base };
         if let Some(entry) = port_entry(subset, port) {
             let Blocks { tunnel, proxy_protocol, retry_budget, .. } = base;

@@ -144,13 +144,18 @@ impl Exchange {
 
     /// What values of response headers may ask for.
     pub(super) fn context(&self) -> Context<'_> {
+        // The attempt that found no endpoint, or no place, is one too.
+        let refused = matches!(self.summary.code, Code::NoHealthyUpstream | Code::Overflow);
+        let connected = self.sent_before || !self.summary.flags.contains(Flags::UF);
         Context {
             start_time: self.start_time(),
             route_name: Some(&self.summary.route),
             cluster: Some(&self.summary.cluster),
             upstream_host: self.summary.endpoint.as_deref(),
+            upstream_remote: self.summary.endpoint.as_deref().filter(|_| connected),
             details: Some(self.summary.details()),
             flags: self.summary.flags,
+            attempts: self.summary.attempts + u32::from(refused),
             ..Context::new(&self.head)
         }
     }

@@ -7,13 +7,15 @@ use super::step::{Failure, Step};
 use super::summary::{Code, Try};
 use super::surroundings::Event;
 use crate::entropy::Draws;
+use crate::grpc;
 use crate::head::ResponseHead;
 use crate::outlier::Outcome;
 use crate::policy::Flags;
 use crate::time::Timestamp;
+use crate::transform::Context;
 use crate::transform::cors;
 use crate::transform::headers::{self, Direction};
-use crate::transform::respond::{self, Reply};
+use crate::transform::respond::Reply;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 
@@ -174,7 +176,7 @@ impl Exchange {
         self.connected(&mut sent, now);
         self.note(now, |one| one.status = Some(status));
         match grpc_status(&response).filter(|_| self.grpc) {
-            Some(grpc) => self.tell(&mut sent, Outcome::Grpc(respond::http_status_of(grpc)), now),
+            Some(grpc) => self.tell(&mut sent, Outcome::Grpc(grpc::http_status_of(grpc)), now),
             // Its trailers may say how it went.
             None if self.grpc && status == 200 && self.shared.settings.count_grpc_trailers => {}
             None => self.tell(&mut sent, Outcome::Status(status), now),
@@ -202,11 +204,12 @@ impl Exchange {
             response.headers.append(http::header::SET_COOKIE, cookie);
         }
         let route = self.route.clone();
+        let context = Context { upstream_status: Some(response.status), ..self.context() };
         if let Some(own) = self.destination() {
-            headers::apply_to_response(&own.response_headers, &self.context(), response);
+            headers::apply_to_response(&own.response_headers, &context, response);
         }
         if let Some(route) = &route {
-            headers::apply_to_response(&route.response_headers, &self.context(), response);
+            headers::apply_to_response(&route.response_headers, &context, response);
         }
         if let (Some(origin), Some(policy)) =
             (&self.cors_origin, Self::forward(&route).and_then(|forward| forward.cors.as_ref()))
@@ -301,7 +304,7 @@ impl Exchange {
 
     fn tell_trailers(&mut self, sent: &mut Sent, grpc_status: Option<u64>, now: Timestamp) {
         if let Some(status) = grpc_status.filter(|_| self.grpc) {
-            self.tell(sent, Outcome::Grpc(respond::http_status_of(status)), now);
+            self.tell(sent, Outcome::Grpc(grpc::http_status_of(status)), now);
         }
     }
 

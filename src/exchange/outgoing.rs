@@ -128,6 +128,7 @@ impl Exchange {
             start_time: self.start_time(),
             route_name: Some(&self.summary.route),
             cluster: Some(&self.summary.cluster),
+            flags: self.summary.flags,
         };
         headers::apply_to_request(&destination.request_headers, &context, &mut self.head);
         headers::apply_to_request(&forward.request_headers, &context, &mut self.head);

@@ -2,11 +2,12 @@
 
 use super::summary::Code;
 use super::surroundings::Surroundings;
+use crate::grpc;
 use crate::head::{RequestHead, ResponseHead};
 use crate::outlier::Outcome;
 use crate::policy::{Destination, Flags};
 use crate::time::Timestamp;
-use crate::transform::{LocalReply, respond};
+use crate::transform::LocalReply;
 use crate::upstream::{EndpointState, RequestPermit, Upstream};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Mirror {
     /// What an answer with this head counts as.
     pub fn outcome(&self, status: StatusCode, headers: &HeaderMap) -> Outcome {
         match super::retry::grpc_status_of(headers).filter(|_| self.head.is_grpc()) {
-            Some(grpc) => Outcome::Grpc(respond::http_status_of(grpc)),
+            Some(grpc) => Outcome::Grpc(grpc::http_status_of(grpc)),
             None => Outcome::Status(status.as_u16()),
         }
     }

@@ -3,50 +3,51 @@
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// Envoy's response flags: a small set, printed as access logs print it (`URX,UF`; `-` when empty).
+/// Envoy's response flags: a small set, printed as access logs print it (`URX,UT`; `-` when empty), in the order in which
+/// a request comes by them: what a fault did, that the retries were used up, and then what went wrong at last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u16);
 
 macro_rules! flags {
-    ($($(#[$doc:meta])* $name:ident = $bit:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $bit:literal, $long:literal;)*) => {
         impl Flags {
             $($(#[$doc])* pub const $name: Flags = Flags(1 << $bit);)*
 
-            const NAMES: &[(Flags, &str)] = &[$((Flags::$name, stringify!($name))),*];
+            const NAMES: &[(Flags, &str, &str)] = &[$((Flags::$name, stringify!($name), $long)),*];
         }
     };
 }
 
-// In the order in which Envoy comes to set them, which is the order in which it logs them: `URX,UF`.
+// In the order of the bits, which is the order in which they are written.
 flags! {
     /// A fault delayed the request.
-    DI = 0;
+    DI = 0, "DelayInjected";
     /// A fault aborted the request.
-    FI = 1;
+    FI = 1, "FaultInjected";
     /// Retries (or connection attempts) are used up.
-    URX = 2;
+    URX = 2, "UpstreamRetryLimitExceeded";
     /// No healthy upstream.
-    UH = 3;
+    UH = 3, "NoHealthyUpstream";
     /// Upstream connection failure.
-    UF = 4;
+    UF = 4, "UpstreamConnectionFailure";
     /// Overflow: a limit refused the request.
-    UO = 5;
+    UO = 5, "UpstreamOverflow";
     /// No route.
-    NR = 6;
+    NR = 6, "NoRouteFound";
     /// No such cluster.
-    NC = 7;
+    NC = 7, "NoClusterFound";
     /// The upstream's time is up.
-    UT = 8;
+    UT = 8, "UpstreamRequestTimeout";
     /// The upstream closed the connection.
-    UC = 9;
+    UC = 9, "UpstreamConnectionTermination";
     /// The upstream reset the stream.
-    UR = 10;
+    UR = 10, "UpstreamRemoteReset";
     /// The upstream broke its protocol.
-    UPE = 11;
+    UPE = 11, "UpstreamProtocolError";
     /// The client went away.
-    DC = 12;
+    DC = 12, "DownstreamConnectionTermination";
     /// The client broke its protocol.
-    DPE = 13;
+    DPE = 13, "DownstreamProtocolError";
 }
 
 impl Flags {
@@ -65,7 +66,12 @@ impl Flags {
 
     /// The short names, in the order of the log.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Flags::NAMES.iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| *name)
+        Flags::NAMES.iter().filter(move |(flag, ..)| self.contains(*flag)).map(|(_, name, _)| *name)
+    }
+
+    /// The long names, in the same order.
+    pub fn long_names(self) -> impl Iterator<Item = &'static str> {
+        Flags::NAMES.iter().filter(move |(flag, ..)| self.contains(*flag)).map(|(.., name)| *name)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Header operations, and the joining of lines.
 //!
 //! One phase: all removes; then every value is worked out against what is left; then all sets, in order; then all adds.
-//! A value that comes out empty changes nothing.
+//! A value that comes out empty changes nothing; one of spaces makes an empty line, since no recipient can see spaces at
+//! either end of one.
 //!
 //! Some headers can stand on one line only (Envoy stores them as one value): a second line, or a second `add`, is
-//! joined with a comma. All others keep their lines.
+//! joined with a comma, unless it is empty. All others keep their lines.
 
-use crate::policy::{Context, HeaderOperations, ValueTemplate};
+use crate::policy::{Context, Flags, HeaderOperations, ValueTemplate};
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -103,13 +104,24 @@ pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue
     if direction.joins(name)
         && let Some(known) = headers.get(name)
     {
-        let joined = [known.as_bytes(), b",", value.as_bytes()].concat();
-        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        if let Ok(joined) = HeaderValue::from_bytes(&joined(&[known.as_bytes(), value.as_bytes()])) {
             headers.insert(name, joined);
         }
         return;
     }
-    headers.append(name, value);
+    headers.append(name, trimmed(value));
+}
+
+/// Without the spaces at either end.
+fn trimmed(value: HeaderValue) -> HeaderValue {
+    let text = value.as_bytes().trim_ascii();
+    if text.len() == value.len() { value } else { HeaderValue::from_bytes(text).unwrap_or(value) }
+}
+
+/// Lines as one: empty ones leave no comma.
+fn joined(lines: &[&[u8]]) -> Vec<u8> {
+    let lines: Vec<&[u8]> = lines.iter().copied().filter(|line| !line.is_empty()).collect();
+    lines.join(&b',')
 }
 
 /// Joins the lines of headers that can stand on one only.
@@ -125,7 +137,7 @@ pub(crate) fn join_lines(headers: &mut HeaderMap, direction: Direction) {
         .collect();
     for name in twice {
         let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(|value| value.as_bytes()).collect();
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b',')) {
+        if let Ok(joined) = HeaderValue::from_bytes(&joined(&lines)) {
             headers.insert(name, joined);
         }
     }
@@ -176,7 +188,7 @@ pub(crate) fn apply_to_request(
     let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
     let adds: Vec<_> = operations.add.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
     for (name, value) in sets {
-        head.headers.insert(name, value);
+        head.headers.insert(name, trimmed(value));
     }
     for (name, value) in adds {
         add(&mut head.headers, name, value, Direction::Request);
@@ -189,6 +201,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) start_time: Option<std::time::Duration>,
     pub(crate) route_name: Option<&'a str>,
     pub(crate) cluster: Option<&'a str>,
+    pub(crate) flags: Flags,
 }
 
 impl<'a> RequestContext<'a> {
@@ -197,6 +210,9 @@ impl<'a> RequestContext<'a> {
             start_time: self.start_time,
             route_name: self.route_name,
             cluster: self.cluster,
+            flags: self.flags,
+            // Requests are made ready once, before the first attempt.
+            attempts: 1,
             ..Context::new(request)
         }
     }
@@ -221,7 +237,7 @@ pub(crate) fn apply_to_response(
     let sets: Vec<_> = operations.set.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
     let adds: Vec<_> = operations.add.iter().filter_map(|(name, template)| Some((name, value(template)?))).collect();
     for (name, value) in sets {
-        head.headers.insert(name, value);
+        head.headers.insert(name, trimmed(value));
     }
     for (name, value) in adds {
         add(&mut head.headers, name, value, Direction::Response);

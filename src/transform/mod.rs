@@ -11,4 +11,3 @@ pub(crate) mod rewrite;
 pub use crate::policy::{Context, TemplateError, ValueTemplate};
 pub use headers::Direction;
 pub use respond::LocalReply;
-pub(crate) use respond::grpc_status_named;

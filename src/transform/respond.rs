@@ -5,6 +5,7 @@
 //! `grpc-message`; to a HEAD request the message is as little sent as the body is.
 
 use super::headers;
+use crate::grpc;
 use crate::head::{RequestHead, ResponseHead};
 use crate::policy::{Context, HeaderOperations};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -59,7 +60,7 @@ impl<'a> Reply<'a> {
         if grpc {
             head.status = StatusCode::OK;
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            let status = self.grpc_status.unwrap_or_else(|| grpc_status_of(self.status));
+            let status = self.grpc_status.unwrap_or_else(|| grpc::status_of(self.status));
             if !head.headers.contains_key("grpc-status") {
                 head.headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
             }
@@ -79,36 +80,6 @@ impl<'a> Reply<'a> {
         }
         let body = if request.method == Method::HEAD { Vec::new() } else { self.body.to_vec() };
         LocalReply { head, body }
-    }
-}
-
-/// The gRPC status that stands for an HTTP status.
-pub(crate) fn grpc_status_of(status: StatusCode) -> u8 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
-}
-
-/// The HTTP status that stands for a gRPC status, for outlier detection.
-pub(crate) fn http_status_of(grpc: u64) -> u16 {
-    match grpc {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
     }
 }
 
@@ -134,28 +105,4 @@ pub(crate) fn location(url: &str) -> (http::HeaderName, HeaderValue) {
 /// Does a direct response of this status also say where the request was?
 pub(crate) fn has_location(status: StatusCode) -> bool {
     status == StatusCode::CREATED || status.is_redirection()
-}
-
-/// The number of a gRPC status by its canonical name.
-pub(crate) fn grpc_status_named(name: &str) -> Option<u8> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
 }

@@ -328,7 +328,7 @@ fn faults(fault: &HttpFaultInjection, path: &str, report: &mut Report) {
         let path = format!("{path}.abort");
         note(report, "VS-HTTP-041", format!("{path}.percentage"), ask::percent(abort.percentage.as_ref()));
         if let Some(name) = &abort.grpc_status
-            && crate::transform::grpc_status_named(name).is_none()
+            && crate::grpc::status_named(name).is_none()
         {
             let message = format!("`{name}` is not a gRPC status by its name, such as `UNAVAILABLE`");
             report.error("VS-HTTP-042", format!("{path}.grpcStatus"), message);

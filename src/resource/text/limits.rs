@@ -76,9 +76,10 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// `length` is the document's; strings may grow a little when escapes are read, never by copying.
+    /// `length` is the document's; strings may grow a little when escapes are read, and where aliases repeat a part of a
+    /// policy, but not without end.
     pub(crate) fn new(limits: &Limits, length: usize) -> Self {
-        Self { nodes: limits.nodes, text: length.saturating_mul(2).saturating_add(1024), most_nodes: limits.nodes }
+        Self { nodes: limits.nodes, text: length.saturating_mul(4).saturating_add(1 << 20), most_nodes: limits.nodes }
     }
 
     /// Pays for one value with a text of this length.
