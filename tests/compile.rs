@@ -1,6 +1,7 @@
 //! What a policy is compiled from: whose host it is, what a delegate adds, what a gateway's servers take.
 
-#![allow(clippy::unwrap_used)]
+// Meshes cannot be written out from here: they may get more fields.
+#![allow(clippy::unwrap_used, clippy::field_reassign_with_default)]
 
 use http::HeaderMap;
 use pointsman::Resources;

@@ -129,6 +129,9 @@ struct SourceRule {
     delegate: Option<(Arc<str>, usize)>,
 }
 
+/// Routes in order, and whether each takes every request.
+type Routes = Vec<(Arc<Route>, bool)>;
+
 /// What becomes of a resource on all ports.
 #[derive(Default)]
 struct Fate {
@@ -297,7 +300,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The routes of a resource on a port, up to the first that takes everything.
-    fn routes(&mut self, source: &Source<'_>, port: u16, tls: bool) -> Vec<(Arc<Route>, bool)> {
+    fn routes(&mut self, source: &Source<'_>, port: u16, tls: bool) -> Routes {
         let mut routes = Vec::new();
         let mut catch_all: Option<String> = None;
         for entry in &source.rules {
@@ -604,7 +607,7 @@ impl<'a> Compiler<'a> {
     ) -> PortSpec {
         #[derive(Default)]
         struct Domain {
-            routes: Vec<(Arc<Route>, bool)>,
+            routes: Routes,
             /// Whose routes these are.
             from: HashSet<usize>,
             https_redirect: bool,
@@ -618,7 +621,7 @@ impl<'a> Compiler<'a> {
             change(merged.entry(name).or_default());
         };
         // The first server that takes a resource says whether its redirects are from TLS, even where that only redirects.
-        let mut routes_of: Vec<Option<Vec<(Arc<Route>, bool)>>> = vec![None; sources.len()];
+        let mut routes_of: Vec<Option<Routes>> = vec![None; sources.len()];
         for server in servers {
             let https_redirect = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
             for (index, source) in sources.iter().enumerate() {
