@@ -51,6 +51,7 @@ fn h2load_loses_nothing() {
 }
 
 #[test]
+#[allow(clippy::result_large_err)] // tungstenite's own signature
 fn a_websocket_carries_messages_both_ways() {
     use tungstenite::handshake::server::{Request, Response};
     use tungstenite::protocol::Message;
