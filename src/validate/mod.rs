@@ -13,7 +13,7 @@
 //! with examples. The verdict of a layer is *reject* if it found an error. A resource that is rejected is not warned about.
 //!
 //! Findings print as one line each. With the feature `diagnostics` they print as a compiler's do, with the line of the source
-//! and what is marked in it ([`render`]), and as SARIF ([`Sarif`]); as JSON they are plain serde data.
+//! and what is marked in it (`Sources`), and as SARIF (`Sarif`); as JSON they are plain serde data.
 
 mod analysis;
 mod codes;
