@@ -179,6 +179,14 @@ impl Automata {
         if !within.iter().chain(&outside).any(|one| one.has_pattern()) {
             return find_by_prefix(within, &outside);
         }
+        // The beginning alone may do, and show it without an automaton.
+        let is_plainly_outside = |one: &&Language| match one {
+            Language::Pattern(pattern) => !start.starts_with(&pattern.start),
+            other => self.contains(other, start) == Some(false),
+        };
+        if !within.iter().any(|one| one.has_pattern()) && outside.iter().all(is_plainly_outside) {
+            return Search::Found(start.to_vec());
+        }
         self.find_by_automata(within, &outside)
     }
 
