@@ -156,10 +156,13 @@ proptest! {
     }
 }
 
+/// What it is, a match for each rule, and the codes and paths that are said.
+type Case = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
 /// What a reader sees at a glance is found, with who takes the requests.
 #[test]
 fn what_is_plain_is_found() {
-    let cases: [(&str, &[&str], &[(&str, &str)]); 15] = [
+    let cases: [Case; 15] = [
         ("a shorter prefix", &["{uri: {prefix: /api}}", "{uri: {prefix: /apis}}"], &[("PM-020", "spec.http[1]")]),
         ("the other way round", &["{uri: {prefix: /apis}}", "{uri: {prefix: /api}}"], &[]),
         ("a port", &["{port: 80}", "{port: 80, uri: {prefix: /a}}"], &[("PM-020", "spec.http[1]")]),
