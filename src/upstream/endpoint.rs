@@ -39,6 +39,8 @@ pub struct EndpointView {
     pub cluster: Arc<str>,
     /// `address:port`.
     pub endpoint: Arc<str>,
+    /// Where it runs; empty where that is not known.
+    pub locality: Locality,
     /// 0 is asked first.
     pub priority: u32,
     /// Its share among its peers.

@@ -269,6 +269,7 @@ impl Upstream {
         all.map(|(state, endpoint)| EndpointView {
             cluster: Arc::clone(&self.name),
             endpoint: Arc::clone(&state.key),
+            locality: state.locality.clone(),
             priority: state.priority(),
             weight: endpoint.weight,
             warmth: warmup.map_or(1.0, |warmup| warmup.factor(now - state.since())),

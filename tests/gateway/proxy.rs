@@ -299,6 +299,7 @@ fn the_admin_listener_tells_what_runs() {
     let endpoints: serde_json::Value = serde_json::from_slice(&ask("/endpoints").body).unwrap();
     assert_eq!(endpoints[0]["cluster"], "outbound|443||db.default.svc.cluster.local");
     assert_eq!((&endpoints[0]["ready"], &endpoints[0]["ejected"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!((&endpoints[0]["locality"], &endpoints[0]["weight"]), (&"".into(), &1.into()));
     let policy: serde_json::Value = serde_json::from_slice(&ask("/policy").body).unwrap();
     assert!(policy["rules"].as_array().unwrap().contains(&"default/a http[0]".into()), "{policy}");
     let shares: serde_json::Value = serde_json::from_slice(&ask("/shares").body).unwrap();
