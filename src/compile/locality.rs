@@ -3,6 +3,9 @@
 //! Endpoints stand in groups, one for each locality, in the order of their text. `distribute` gives groups weights;
 //! `failoverPriority` and `failover` give them priorities; without either, an outlier detection alone makes nearer places
 //! come first (Istio's mesh-wide default). Priorities are packed in the end: 0, 1, 2, ….
+//!
+//! Where shares or a failover are written, a place is picked by its weight before an endpoint is; the default alone leaves
+//! endpoints of one priority side by side, whatever their places.
 
 use crate::mesh::{Labels, Locality, Viewpoint};
 use crate::policy::{DestinationEndpoint, LocalityGroup};
@@ -86,7 +89,7 @@ pub(super) fn arrange(
                 weighted = true;
                 distribute(&mut groups, setting, client);
             } else if outlier {
-                weighted = true;
+                weighted = !setting.failover_priority.is_empty() || !setting.failover.is_empty();
                 let by_labels = !setting.failover_priority.is_empty();
                 if by_labels {
                     groups = prioritize_by_labels(groups, &setting.failover_priority, &labels);
@@ -97,7 +100,6 @@ pub(super) fn arrange(
             }
         }
     } else if outlier {
-        weighted = true;
         prioritize_by_place(&mut groups, &[], client);
     }
     finish(groups, weighted)
