@@ -7,11 +7,13 @@ use super::step::Failure;
 use crate::entropy::{Draws, below};
 use crate::head::{RequestHead, ResponseHead};
 use crate::policy::{RetryOn, RetryPolicy};
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use std::time::Duration;
 
 const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
 const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
+const STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
+const HEADER_NAMES: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
 const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
 const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -20,6 +22,8 @@ pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status"
 #[derive(Clone, Debug)]
 pub(crate) struct Retries {
     policy: RetryPolicy,
+    /// Responses with one of these headers are `retriable-headers`. Istio's policies name none.
+    header_names: Vec<HeaderName>,
     left: u32,
     next_backoff: Duration,
 }
@@ -49,8 +53,12 @@ impl Retries {
         let on = head.headers.remove(RETRY_ON);
         let grpc_on = head.headers.remove(RETRY_GRPC_ON);
         let max = head.headers.remove(MAX_RETRIES);
-        let words = |value: &http::HeaderValue| value.to_str().map(RetryOn::parse).unwrap_or_default();
-        let asked = on.as_ref().map(words).unwrap_or_default() | grpc_on.as_ref().map(words).unwrap_or_default();
+        let codes = head.headers.remove(STATUS_CODES);
+        let names = head.headers.remove(HEADER_NAMES);
+        let words = |value: Option<HeaderValue>, parse: fn(&str) -> RetryOn| {
+            value.as_ref().and_then(|value| value.to_str().ok()).map(parse).unwrap_or_default()
+        };
+        let asked = words(on, RetryOn::parse_http) | words(grpc_on, RetryOn::parse_grpc);
         let mut policy = match policy {
             Some(policy) => policy.clone(),
             None if asked == RetryOn::default() => return None,
@@ -66,14 +74,21 @@ impl Retries {
             },
         };
         policy.on = policy.on | asked;
+        policy.status_codes.extend(items(codes.as_ref()).filter_map(|code| code.parse::<u16>().ok()));
         if let Some(max) = max.and_then(|max| max.to_str().ok()?.trim().parse().ok()) {
             policy.attempts = max;
         }
-        Some(Retries::of(&policy))
+        let header_names = items(names.as_ref()).filter_map(|name| name.parse().ok()).collect();
+        Some(Retries { header_names, ..Retries::of(&policy) })
     }
 
     fn of(policy: &RetryPolicy) -> Retries {
-        Retries { left: policy.attempts, next_backoff: policy.backoff_base, policy: policy.clone() }
+        Retries {
+            left: policy.attempts,
+            next_backoff: policy.backoff_base,
+            policy: policy.clone(),
+            header_names: Vec::new(),
+        }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -107,7 +122,9 @@ impl Retries {
             || (on.intersects(RetryOn::GATEWAY_ERROR) && matches!(status, 502..=504))
             || (on.intersects(RetryOn::RETRIABLE_4XX) && status == 409)
             || (on.intersects(RetryOn::RETRIABLE_STATUS_CODES) && self.policy.status_codes.contains(&status));
-        by_status || grpc_status(response).is_some_and(|status| on.intersects(of_grpc(status)))
+        let by_name = on.intersects(RetryOn::RETRIABLE_HEADERS)
+            && self.header_names.iter().any(|name| response.headers.contains_key(name));
+        by_status || by_name || grpc_status(response).is_some_and(|status| on.intersects(of_grpc(status)))
     }
 
     /// The wait before the next attempt: anything below a bound that doubles, in whole milliseconds. One draw.
@@ -116,6 +133,12 @@ impl Retries {
         self.next_backoff = if bound < self.policy.backoff_max / 2 { bound * 2 } else { self.policy.backoff_max };
         Duration::from_millis(below(draws, u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1)))
     }
+}
+
+/// The items of a comma-separated list.
+fn items(list: Option<&HeaderValue>) -> impl Iterator<Item = &str> {
+    let list = list.and_then(|list| list.to_str().ok()).unwrap_or_default();
+    list.split(',').map(str::trim)
 }
 
 /// The words that hold where there was no response.

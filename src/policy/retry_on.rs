@@ -57,6 +57,25 @@ impl RetryOn {
             .fold(RetryOn::default(), |all, one| all | one)
     }
 
+    /// The gRPC statuses.
+    const GRPC: RetryOn = RetryOn(
+        RetryOn::CANCELLED.0
+            | RetryOn::DEADLINE_EXCEEDED.0
+            | RetryOn::INTERNAL.0
+            | RetryOn::RESOURCE_EXHAUSTED.0
+            | RetryOn::UNAVAILABLE.0,
+    );
+
+    /// The words of `x-envoy-retry-on`: those that are not of gRPC.
+    pub(crate) fn parse_http(list: &str) -> RetryOn {
+        RetryOn(RetryOn::parse(list).0 & !RetryOn::GRPC.0)
+    }
+
+    /// The words of `x-envoy-retry-grpc-on`.
+    pub(crate) fn parse_grpc(list: &str) -> RetryOn {
+        RetryOn(RetryOn::parse(list).0 & RetryOn::GRPC.0)
+    }
+
     /// One word.
     pub fn from_word(word: &str) -> Option<RetryOn> {
         RetryOn::WORDS.iter().find(|(_, known)| *known == word).map(|(on, _)| *on)
