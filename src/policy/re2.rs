@@ -436,6 +436,8 @@ impl<'a> Parser<'a> {
         let mut open = "(";
         if self.eat('?') {
             let named = match (self.peek(0), self.peek(1)) {
+                (Some('=' | '!'), _) => return Err("RE2 cannot look ahead (`(?=` and `(?!`)".into()),
+                (Some('<'), Some('=' | '!')) => return Err("RE2 cannot look behind (`(?<=` and `(?<!`)".into()),
                 (Some('P'), Some('<')) => Some(2),
                 (Some('<'), _) => Some(1),
                 _ => None,
