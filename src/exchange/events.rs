@@ -39,8 +39,7 @@ impl Exchange {
             self.note(now, |one| one.timed_out = true);
             drop(sent);
             if !self.try_again(Ended::TimedOut, now, draws) {
-                let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, b"upstream request timeout");
-                self.answer_forward(reply, Flags::UT, Code::PerTryTimeout);
+                self.answer_forward(self.timeout_reply(), Flags::UT, Code::PerTryTimeout);
             }
             self.cancel_first();
             return None;

@@ -58,6 +58,8 @@ pub struct Exchange {
     pub(super) timeout: Option<Duration>,
     /// The time of one attempt.
     pub(super) per_try: Option<Duration>,
+    /// Is the answer to a time that is up an empty 204, as header operations may ask?
+    pub(super) quiet_timeout: bool,
     pub(super) request_complete: Option<Timestamp>,
     pub(super) routed: Option<Timestamp>,
     pub(super) summary: Summary,
@@ -169,6 +171,7 @@ impl Exchange {
             replay_lost: false,
             timeout: None,
             per_try: None,
+            quiet_timeout: false,
             request_complete: None,
             routed: None,
             summary: Summary { began: now, ..Summary::default() },
@@ -375,8 +378,15 @@ impl Exchange {
     }
 
     pub(super) fn time_out(&mut self) {
-        let reply = Reply::new(StatusCode::GATEWAY_TIMEOUT, b"upstream request timeout");
-        self.answer_forward(reply, Flags::UT, Code::Timeout);
+        self.answer_forward(self.timeout_reply(), Flags::UT, Code::Timeout);
+    }
+
+    pub(super) fn timeout_reply(&self) -> Reply<'static> {
+        if self.quiet_timeout {
+            Reply::new(StatusCode::NO_CONTENT, b"")
+        } else {
+            Reply::new(StatusCode::GATEWAY_TIMEOUT, b"upstream request timeout")
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const TIMEOUT_ALT_RESPONSE: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -132,6 +133,7 @@ impl Exchange {
         };
         headers::apply_to_request(&destination.request_headers, &context, &mut self.head);
         headers::apply_to_request(&forward.request_headers, &context, &mut self.head);
+        self.quiet_timeout = self.head.headers.remove(TIMEOUT_ALT_RESPONSE).is_some();
         if let Some(host) = forward.host_rewrite.as_ref().or(destination.host_rewrite.as_ref()) {
             let old = std::mem::replace(&mut self.head.authority, host.to_string());
             if let Ok(old) = HeaderValue::from_str(&old) {
