@@ -61,6 +61,8 @@
 //!
 //! # Known differences from Envoy
 //! - An attempt's own time covers connecting, if the embedder cannot tell when it had its connection.
+//! - A request whose connection is being made is under way here; in Envoy it is pending until then, so that a burst that
+//!   needs many new connections meets `http1MaxPendingRequests` there although it meets no other limit.
 //! - A copy that finds no free connection is not made; Envoy queues it.
 //! - `server` and `date` headers and `x-request-id` are the embedder's affair.
 //! - A `referer` that is no URL is forwarded; Envoy drops it.
