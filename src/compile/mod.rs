@@ -5,6 +5,7 @@
 //! in the [`Report`]. The order of the input does not matter: resources are sorted by age, name and namespace first.
 
 mod actions;
+mod blocks;
 mod completeness;
 mod connections;
 mod delegate;

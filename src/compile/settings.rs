@@ -1,6 +1,6 @@
 //! From resolved blocks to a destination's settings: Istio's defaults, and what it makes of each field.
 
-use super::destinations::Blocks;
+use super::blocks::Blocks;
 use super::locality::{self, Placed};
 use crate::mesh::{Endpoint, Health, Labels, Protocol, Service, ServicePort, Viewpoint};
 use crate::policy::{

@@ -1,7 +1,7 @@
 //! What is decided when a request begins, and every answer that no upstream gave.
 
+use super::code::Code;
 use super::machine::{Exchange, Phase, Side};
-use super::summary::Code;
 use crate::entropy::Draws;
 use crate::policy::{
     Action, Fault, Flags, Forward, HeaderOperations, NoRoute, Policy, Route, Target, Verdict, WeightedDestination,

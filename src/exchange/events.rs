@@ -1,10 +1,12 @@
 //! What the embedder tells: responses, failures, and that things are over.
 
 use super::clean::MOST_HEADERS;
+use super::code::Code;
+use super::failure::Failure;
 use super::machine::{Exchange, Phase, Sent, earlier};
 use super::retry::{Ended, GRPC_STATUS, grpc_status};
-use super::step::{Failure, Step};
-use super::summary::{Code, Try};
+use super::step::Step;
+use super::summary::Try;
 use super::surroundings::Event;
 use crate::entropy::Draws;
 use crate::grpc;

@@ -5,9 +5,10 @@
 //! `begin.rs`; how a request goes out is in `outgoing.rs`.
 
 use super::clean::{Cleaned, clean};
+use super::code::Code;
 use super::retry::Retries;
 use super::step::{Mirror, Step};
-use super::summary::{Code, Summary};
+use super::summary::Summary;
 use super::surroundings::{Event, Snapshot, Surroundings};
 use crate::entropy::Draws;
 use crate::head::{RequestHead, ResponseHead};

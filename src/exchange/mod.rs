@@ -126,7 +126,9 @@
 
 mod begin;
 mod clean;
+mod code;
 mod events;
+mod failure;
 mod machine;
 mod outgoing;
 mod retry;
@@ -134,9 +136,11 @@ mod step;
 mod summary;
 mod surroundings;
 
+pub use code::Code;
+pub use failure::Failure;
 pub use machine::Exchange;
 pub(crate) use machine::Side;
-pub use step::{Attempt, Failure, Mirror, Step};
-pub use summary::{Code, Summary, Try};
+pub use step::{Attempt, Mirror, Step};
+pub use summary::{Summary, Try};
 pub use surroundings::{Event, Observer};
 pub(crate) use surroundings::{Settings, Snapshot, Surroundings};

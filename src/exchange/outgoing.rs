@@ -1,9 +1,10 @@
 //! How a request goes out: faults, CORS, everything that is done to its head once, and then endpoint by endpoint.
 
+use super::code::Code;
 use super::machine::{Exchange, Phase, Sent};
 use super::retry::Retries;
 use super::step::{Attempt, Mirror, Step};
-use super::summary::{Code, Try};
+use super::summary::Try;
 use super::surroundings::Event;
 use crate::entropy::Draws;
 use crate::limit::Exceeded;

@@ -3,7 +3,7 @@
 //! A response is looked at once its head is there, and only its head: a gRPC status in trailers comes too late. The order
 //! of questions is Envoy's: does the policy want it, is a retry left, does a limit allow it.
 
-use super::step::Failure;
+use super::failure::Failure;
 use crate::entropy::{Draws, below};
 use crate::head::{RequestHead, ResponseHead};
 use crate::policy::{RetryOn, RetryPolicy};
