@@ -37,7 +37,7 @@ pub use report::{Diagnostic, Related, Report, Severity};
 pub use sarif::Sarif;
 pub use schema::SchemaVerdict;
 
-use crate::resource::{DestinationRule, Findings, Value, VirtualService};
+use crate::resource::{DestinationRule, Findings, GROUP, Value, VirtualService};
 
 /// Judges a document by the CRD: structure first, then unknown fields, then CEL.
 ///
@@ -74,8 +74,6 @@ pub fn apply(document: &Value) -> Report {
     if verdict == SchemaVerdict::Ok { webhook(document) } else { report }
 }
 
-const GROUP_PREFIX: &str = "networking.istio.io/";
-
 /// What stands around the spec. False if there is no use in looking further.
 fn envelope(document: &Value, report: &mut Report) -> bool {
     let Some(map) = document.as_map() else {
@@ -84,8 +82,10 @@ fn envelope(document: &Value, report: &mut Report) -> bool {
     };
     let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    if !version.starts_with(GROUP_PREFIX) || !matches!(kind, "VirtualService" | "DestinationRule") {
-        let message = format!("`{kind}` of `{version}` is not a kind of `networking.istio.io`");
+    // A version is not looked at, but `a/b/c` has no group at all.
+    let group = version.split_once('/').filter(|(_, version)| !version.contains('/')).map(|(group, _)| group);
+    if group != Some(GROUP) || !matches!(kind, VirtualService::KIND | DestinationRule::KIND) {
+        let message = format!("`{kind}` of `{version}` is not a kind of `{GROUP}`");
         report.error("DEC-001", "kind", message);
         return false;
     }
