@@ -16,6 +16,7 @@
 //! that. Cost: reading is linear in the size of the tree (times the number of fields of a message, which is bounded).
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use super::value::{Data, Entry, Map, Number, Position, Value};
 
@@ -307,12 +308,26 @@ fn integer(value: &Value, signed: bool) -> Option<i128> {
     text.parse().ok()
 }
 
+/// Is it a bare number that would be in range, had it not been through a float?
+fn fits_as_written<T: FromStr>(value: &Value) -> bool {
+    matches!(&value.data, Data::Number(number) if number.as_str().parse::<T>().is_ok())
+}
+
 macro_rules! integer_field {
     ($($ty:ty, $signed:literal, $what:literal;)*) => {$(
         impl Field for $ty {
             fn decode(value: &Value, decoder: &mut Decoder) -> Self {
-                integer(value, $signed).and_then(|number| Self::try_from(number).ok()).unwrap_or_else(|| {
-                    decoder.expected($what, value);
+                let found = integer(value, $signed);
+                found.and_then(|number| Self::try_from(number).ok()).unwrap_or_else(|| {
+                    decoder.error(value, || {
+                        let rounded = match found {
+                            Some(rounded) if fits_as_written::<Self>(value) => {
+                                format!(", which is read as `{rounded}` (put it in quotes)")
+                            }
+                            _ => String::new(),
+                        };
+                        format!("expected {}, found {}{rounded}", $what, value.describe())
+                    });
                     0
                 })
             }

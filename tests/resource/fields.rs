@@ -239,3 +239,21 @@ fn scalars_are_taken_as_the_decoder_takes_them() {
         }
     }
 }
+
+/// A bare number of the very end of the range is rounded out of it: who is told the range is told why as well.
+#[test]
+fn a_number_that_rounding_takes_out_of_range_is_told_so() {
+    let resources = Resources::from_json(
+        r#"{"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "a"}, "spec": {"host": "a",
+        "trafficPolicy": {"loadBalancer": {"consistentHash": {"maglev": {"tableSize": 18446744073709551557}}}}}}"#,
+    )
+    .expect("within the limits");
+    let said: Vec<String> = resources.errors().map(|problem| problem.message.clone()).collect();
+    assert_eq!(
+        said,
+        [
+            "expected a whole number from 0 to 18446744073709551615, found the number `18446744073709551557`, which is read as \
+          `18446744073709552000` (put it in quotes)"
+        ]
+    );
+}
