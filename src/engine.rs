@@ -17,13 +17,14 @@ use crate::limit::Permit;
 use crate::mesh::{Mesh, Viewpoint};
 use crate::policy::{ConnectionVerdict, Flags, Policy};
 use crate::resource::{Problem, Resources};
+use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::upstream::{EndpointView, Upstreams};
 use arc_swap::ArcSwap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
@@ -163,7 +164,7 @@ impl Engine {
     /// Exchanges the policy at this time.
     pub fn reload_at(&self, policy: Policy, now: Timestamp) {
         self.shared.latest.fetch_max(now.as_nanos(), Ordering::Relaxed);
-        let one = self.shared.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = lock(&self.shared.reloading);
         let (upstreams, events) = self.shared.upstreams.prepare(&policy, now);
         self.shared.upstreams.publish(Arc::clone(&upstreams));
         self.shared.current.store(Arc::new(Snapshot { policy: Arc::new(policy), upstreams }));

@@ -4,9 +4,10 @@ use super::priority::{self, Census};
 use super::round_robin::{Cursors, Source};
 use super::{Algorithm, Edf, Host, Maglev, Ring, Settings, Warmup, least_request, random, round_robin};
 use crate::entropy::Draws;
+use crate::sync::lock;
 use crate::time::Timestamp;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Hosts, ready to be picked from.
 #[derive(Debug)]
@@ -64,11 +65,6 @@ impl std::fmt::Debug for Pick<'_> {
 
 /// How often a retry draws another host.
 const RESELECTIONS: u32 = 5;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A schedule is whole between any two of its steps.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Table {
     /// A table of hosts as they are now.

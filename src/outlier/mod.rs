@@ -6,6 +6,8 @@
 //! ejection lasts `base × n`, at most `max`, where `n` grows with each ejection and shrinks with each quiet interval. Every
 //! `interval` the ejected are reviewed, so real times round up to that.
 //!
+//! An embedder may also have hosts ejected by rates, as Envoy can: [`SuccessRate`], [`FailurePercentage`]. No rule asks for it.
+//!
 //! A refused ejection is told as well, with the arithmetic. What is under way at a host that is ejected goes on, and still
 //! counts: only picks leave it out. A host that is ejected already is not ejected again, and what fails there meanwhile is
 //! forgotten when it returns.
@@ -19,14 +21,14 @@ mod rates;
 
 pub use rates::{FailurePercentage, SuccessRate};
 
+use crate::sync::lock;
 use crate::time::Timestamp;
 use rates::{Rated, Tally};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// When a host is ejected, and for how long.
@@ -284,11 +286,6 @@ struct Inner {
     hosts: BTreeMap<Arc<str>, Arc<HostRecord>>,
     ejected: usize,
     next_sweep: Timestamp,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change below leaves the state whole before anything that could panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Settings {

@@ -16,9 +16,10 @@
 use crate::engine::{Event, Observer};
 use crate::exchange::Summary;
 use crate::outlier;
+use crate::sync::lock;
 use metrics::{SharedString, counter, histogram};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 const MOST_CLUSTERS: usize = 1_000;
 
@@ -53,7 +54,7 @@ impl Metrics {
         if name.is_empty() {
             return SharedString::const_str("none");
         }
-        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clusters = lock(&self.clusters);
         if let Some(known) = clusters.get(name) {
             return SharedString::from_shared(Arc::clone(known));
         }

@@ -27,6 +27,7 @@ use super::proxy_protocol;
 use super::replay::BoxError;
 use super::wire::{self, Connector, Usage};
 use crate::policy::{ConnectionSettings, Destination, TlsMode, UpstreamProtocol};
+use crate::sync::lock;
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -39,7 +40,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -109,11 +110,6 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing is left half changed where a panic could come.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> Pool<B>

@@ -5,12 +5,13 @@
 //! and the body can no longer be replayed; whoever reads at the front is not disturbed, whoever is behind gets
 //! [`ReplayError::OverLimit`]. Envoy does the same with its retry buffer (1 MiB unless configured).
 
+use crate::sync::lock;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// An error of any kind.
@@ -158,11 +159,6 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
             State::Shared(shared) => !matches!(lock(shared).end, End::No),
         }
     }
-}
-
-/// A reader that panicked has done nothing to the frames that others read.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> Body for ReplayBody<B>

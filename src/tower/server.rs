@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::entropy::Draws;
 use crate::exchange::{Exchange, Step, Summary};
 use crate::head::{RequestHead, ResponseHead};
+use crate::sync::lock;
 use crate::transform::LocalReply;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
@@ -30,7 +31,7 @@ use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tower::{Layer, Service};
 
@@ -345,12 +346,12 @@ impl Completion {
     }
 
     fn is_complete(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0
+        lock(&self.state).0
     }
 
     /// True if it is, else the task is woken when it is.
     fn poll(&self, cx: &mut Context<'_>) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if !state.0 {
             state.1 = Some(cx.waker().clone());
         }
@@ -358,7 +359,7 @@ impl Completion {
     }
 
     fn finish(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.0 = true;
         if let Some(waker) = state.1.take() {
             waker.wake();

@@ -3,6 +3,7 @@
 use super::client::Target;
 use super::replay::BoxError;
 use crate::policy::{ConnectionSettings, Destination, TlsMode};
+use crate::sync::lock;
 #[cfg(feature = "rustls")]
 use crate::tls::{Spoken, TlsOptions, UpstreamTls};
 use http::Uri;
@@ -13,9 +14,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 #[cfg(feature = "rustls")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -209,7 +210,7 @@ impl Tls {
     }
 
     fn upstream(&self) -> Result<UpstreamTls, BoxError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         if let Some((made, tls)) = &*current
             && made.elapsed() < FRESH
         {

@@ -15,11 +15,12 @@
 use super::{EndpointState, Upstream};
 use crate::limit::{Counter, Exceeded, Limit, Permit, Window, retry_budget};
 use crate::policy::{Destination, UpstreamProtocol};
+use crate::sync::lock;
 use crate::time::Timestamp;
 use http::Version;
 use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
 /// How much is under way at a destination.
@@ -106,11 +107,6 @@ enum Tried {
     Admitted(RequestPermit),
     NoConnection,
     TooManyRequests(Exceeded),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs while state is half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many requests may share a connection.

@@ -3,11 +3,10 @@
 use super::admission::Connections;
 use crate::mesh::Locality;
 use crate::outlier::{Ejected, HostRecord};
+use crate::time::Timestamp;
 use http::uri::Authority;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-
-use crate::time::Timestamp;
 
 /// The state of one endpoint.
 #[derive(Debug)]

@@ -24,13 +24,14 @@ use crate::balance::{Host, Pick};
 use crate::entropy::Draws;
 use crate::outlier::{Event, Outcome};
 use crate::policy::{Balancer, Destination, DestinationId, Policy};
+use crate::sync::lock;
 use crate::time::Timestamp;
 use admission::Gate;
 use arc_swap::ArcSwap;
 use current::{Core, Current};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use twox_hash::XxHash64;
 
 /// The state of all destinations.
@@ -74,11 +75,6 @@ pub struct Upstream {
     /// The handler of this process, for a policy that is applied in front of one.
     local: Arc<EndpointState>,
     seed: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that can panic runs while state is half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Upstreams {
