@@ -24,7 +24,6 @@ use super::body::ResponseBody;
 use super::classify::classify;
 use super::clock::{Chance, Clock, Generator, sleep_until};
 use super::connector::Connector;
-use super::infallible::Answering;
 use super::replay::{BoxError, ReplayBody};
 use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
@@ -239,23 +238,6 @@ impl<S> Client<S> {
         classify: impl Fn(&(dyn StdError + 'static)) -> Failure + Send + Sync + 'static,
     ) -> Self {
         self.with(|shared| shared.classify = Arc::new(classify))
-    }
-
-    /// The same client for stacks that want no errors: an axum `Router`'s fallback, a hyper server.
-    ///
-    /// ```
-    /// # #[cfg(feature = "client")] {
-    /// use axum::Router;
-    /// use pointsman::tower::Pool;
-    ///
-    /// /// A reverse proxy.
-    /// fn proxy(engine: &pointsman::Engine) -> Router {
-    ///     Router::new().fallback_service(engine.client(Pool::new()).infallible())
-    /// }
-    /// # }
-    /// ```
-    pub fn infallible(self) -> Answering<Self> {
-        Answering::new(self)
     }
 
     /// The engine.

@@ -2,7 +2,7 @@
 
 use super::body::ResponseBody;
 use super::classify::classify;
-use super::client::{AttemptError, ClientFuture};
+use super::client::{AttemptError, Client, ClientFuture};
 use super::replay::BoxError;
 use http::{Response, StatusCode};
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tower::Service;
 
-/// A [`Client`](super::Client) whose errors are answers: of [`Client::infallible`](super::Client::infallible).
+/// A [`Client`] whose errors are answers: of [`Client::infallible`].
 ///
 /// What the policy makes is an answer in any case. What is left is an inner service that does not become ready: 503, with
 /// the error as an [`AttemptError`] in the response's extensions. It is ready when the inner service is ready or has failed.
@@ -23,9 +23,22 @@ pub struct Answering<S> {
     broken: Option<Arc<BoxError>>,
 }
 
-impl<S> Answering<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Answering { inner, broken: None }
+impl<S> Client<S> {
+    /// The same client for stacks that want no errors: an axum `Router`'s fallback, a hyper server.
+    ///
+    /// ```
+    /// # #[cfg(feature = "client")] {
+    /// use axum::Router;
+    /// use pointsman::tower::Pool;
+    ///
+    /// /// A reverse proxy.
+    /// fn proxy(engine: &pointsman::Engine) -> Router {
+    ///     Router::new().fallback_service(engine.client(Pool::new()).infallible())
+    /// }
+    /// # }
+    /// ```
+    pub fn infallible(self) -> Answering<Self> {
+        Answering { inner: self, broken: None }
     }
 }
 
