@@ -3,14 +3,8 @@
 //! Is a policy right? Files, folders or standard input, judged before any request is.
 //!
 //! ```text
-//! cargo run --example check -- FILES… [--mesh FILE] [--format text|json|sarif] [--deny warnings]
-//!     FILES                policies; of a folder every .yaml, .yml and .json in it and below; `-` is standard input
-//!     --mesh FILE          services, endpoints and gateways, and the client that the policies are compiled for
-//!     --format text        findings with the line of the source, as a compiler prints them (the default)
-//!     --format json        a JSON object a line
-//!     --format sarif       SARIF 2.1.0, for code hosts and editors
-//!     --deny warnings      warnings count as errors
-//! cargo run --example check -- examples/policies
+//! cargo run --features diagnostics --example check -- examples/policies/tester.yaml
+//! cargo run --features diagnostics --example check -- --help
 //! ```
 //!
 //! All files are judged together: a route in one may name a subset in another. The exit code is 0 if there is no error, 1 if
@@ -23,6 +17,22 @@ use pointsman::validate::{Report, Sarif, Severity, Sources, analyze};
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const HELP: &str = "\
+Judges Istio's VirtualServices and DestinationRules before any request is.
+
+usage: check FILES… [--mesh FILE] [--format text|json|sarif] [--deny warnings]
+
+  FILES                policies; of a folder every .yaml, .yml and .json in it and below; `-` is standard input
+  --mesh FILE          services, endpoints and gateways, and the client that the policies are compiled for
+  --format text        findings with the line of the source, as a compiler prints them (the default)
+  --format json        a JSON object a line
+  --format sarif       SARIF 2.1.0, for code hosts and editors
+  --deny warnings      warnings count as errors
+  --help               this
+
+exit code: 0 if there is no error, 1 if there is one (or a warning that is denied), 2 for bad usage and for what cannot be read
+";
 
 #[derive(Default)]
 struct Order {
@@ -47,19 +57,27 @@ struct File {
 }
 
 fn main() -> ExitCode {
-    match Order::read(std::env::args().skip(1)).and_then(|order| order.carry_out()) {
+    let outcome = match Order::read(std::env::args().skip(1)) {
+        Ok(Some(order)) => order.carry_out(),
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => Err(format!("{message}; --help tells how")),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("check: {message}");
-            eprintln!("usage: check FILES… [--mesh FILE] [--format text|json|sarif] [--deny warnings]");
             ExitCode::from(2)
         }
     }
 }
 
 impl Order {
-    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Order, String> {
+    /// None if only help was asked for.
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Order>, String> {
         let mut order = Order::default();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("`{argument}` needs a value"));
@@ -77,6 +95,7 @@ impl Order {
                     "warnings" => order.deny_warnings = true,
                     other => return Err(format!("`{other}` cannot be denied: only `warnings` can")),
                 },
+                "--help" | "-h" => return Ok(None),
                 flag if flag.starts_with('-') && flag != "-" => return Err(format!("there is no option `{flag}`")),
                 file => order.files.push(file.to_owned()),
             }
@@ -84,7 +103,7 @@ impl Order {
         if order.files.is_empty() {
             return Err("no file was given".into());
         }
-        Ok(order)
+        Ok(Some(order))
     }
 
     /// Prints the findings. Is everything right?

@@ -3,18 +3,11 @@
 //! Why does a request go where it goes? Policy files, and a request given as to curl.
 //!
 //! ```text
-//! cargo run --example explain -- POLICY… [-X METHOD] [-H 'name: value']… URL
-//!     --mesh FILE          services and endpoints; without it every host of the policies counts as a service
-//!     --as NAMESPACE       who asks (default: `default`, or the mesh file's client)
-//!     --label KEY=VALUE    … with this label
-//!     --gateway NS/NAME    … as this gateway
-//!     --draw N             the draw that weights are asked with (default 0)
-//!     --json | --short     the trace as data, or on one line
 //! cargo run --example explain -- examples/policies/tester.yaml -H 'x-tester: yes' http://reviews:9080/
+//! cargo run --example explain -- --help
 //! ```
 //!
-//! `http://` and `https://` ask as a request, `tls://NAME:PORT` and `tcp://ADDRESS:PORT` as a connection. What the policies
-//! say and this client does not get is told on standard error. The exit code is 0 for a route, 1 for none, 2 for bad usage.
+//! What the policies say and this client does not get is told on standard error.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use pointsman::Resources;
@@ -23,6 +16,23 @@ use pointsman::mesh::{Endpoint, Mesh, MeshFile, Protocol, Service, Viewpoint};
 use pointsman::policy::{Connection, ConnectionOutcome, Outcome, Policy};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+
+const HELP: &str = "\
+Tells which route a request takes under Istio's policies, and why.
+
+usage: explain POLICY… [-X METHOD] [-H 'name: value']… [options] URL
+
+  URL                  `http://` and `https://` ask as a request, `tls://NAME:PORT` and `tcp://ADDRESS:PORT` as a connection
+  --mesh FILE          services and endpoints; without it every host of the policies counts as a service
+  --as NAMESPACE       who asks (default: `default`, or the mesh file's client)
+  --label KEY=VALUE    … with this label
+  --gateway NS/NAME    … as this gateway
+  --draw N             the draw that weights are asked with (default 0)
+  --json | --short     the trace as data, or on one line
+  --help               this
+
+exit code: 0 for a route, 1 for none, 2 for bad usage and for what cannot be read
+";
 
 /// What was asked for.
 #[derive(Default)]
@@ -50,19 +60,27 @@ enum Form {
 }
 
 fn main() -> ExitCode {
-    match Question::read(std::env::args().skip(1)).and_then(|question| question.answer()) {
+    let outcome = match Question::read(std::env::args().skip(1)) {
+        Ok(Some(question)) => question.answer(),
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => Err(format!("{message}; --help tells how")),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("explain: {message}");
-            eprintln!("usage: explain POLICY… [--mesh FILE] [--as NAMESPACE] [-X METHOD] [-H 'name: value']… URL");
             ExitCode::from(2)
         }
     }
 }
 
 impl Question {
-    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Question, String> {
+    /// None if only help was asked for.
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Question>, String> {
         let mut question = Question { method: "GET".into(), ..Question::default() };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("`{argument}` needs a value"));
@@ -95,6 +113,7 @@ impl Question {
                 }
                 "--json" => question.form = Form::Json,
                 "--short" => question.form = Form::Short,
+                "--help" | "-h" => return Ok(None),
                 flag if flag.starts_with('-') => return Err(format!("there is no option `{flag}`")),
                 url if url.contains("://") => question.url = Some(url.into()),
                 file => question.policies.push(file.into()),
@@ -103,7 +122,7 @@ impl Question {
         if question.policies.is_empty() {
             return Err("no policy file was given".into());
         }
-        Ok(question)
+        Ok(Some(question))
     }
 
     /// Prints the trace. Is there a route?

@@ -2,10 +2,12 @@
 //! operations and copies all come from the `Exchange`; `own_loop/proxy.rs` is the loop.
 //!
 //! ```text
-//! cargo run --example own_loop
+//! cargo run --example own_loop                              # drives itself
+//! cargo run --example own_loop -- --serve 127.0.0.1:8080    # serves you, until it is stopped
+//! curl -i -H 'host: reviews' http://127.0.0.1:8080/old/page
 //! ```
 //!
-//! It states what it expects of itself. The exit code is non-zero when something does not hold.
+//! Without arguments it states what it expects of itself. The exit code is non-zero when something does not hold.
 #![allow(clippy::print_stdout)]
 
 #[path = "own_loop/http1.rs"]
@@ -15,11 +17,43 @@ mod proxy;
 #[path = "own_loop/town.rs"]
 mod town;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use town::{Manner, Pod};
+use town::{Fallible, Manner, Pod};
 
-fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn main() -> Fallible<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => drive(),
+        ["--serve", address] if address.parse::<SocketAddr>().is_ok() => serve(address.parse()?),
+        _ => {
+            eprintln!("usage: own_loop [--serve ADDRESS:PORT]");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Serves whoever comes: `reviews` has a good pod, a failing one, a slow one, and one that is not there.
+fn serve(address: SocketAddr) -> Fallible<ExitCode> {
+    let good = Pod::start("good\n", Manner::Well)?;
+    let failing = Pod::start("failing\n", Manner::Failing)?;
+    let slow = Pod::start("slow\n", Manner::Slow)?;
+    let shadow = Pod::start("shadow\n", Manner::Well)?;
+    let pods = [good.address, failing.address, slow.address, town::nobody()?];
+    let address = town::proxy_at(address, &pods, shadow.address)?;
+    println!("policy: examples/policies/own_loop.yaml");
+    for path in ["/", "/old/page", "/gone", "/slow", "/sometimes-slow"] {
+        println!("curl -i -H 'host: reviews' http://{address}{path}");
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Asks the proxy itself, and says what holds.
+fn drive() -> Fallible<ExitCode> {
     let good = Pod::start("good", Manner::Well)?;
     let failing = Pod::start("failing", Manner::Failing)?;
     let slow = Pod::start("slow", Manner::Slow)?;

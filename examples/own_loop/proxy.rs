@@ -11,7 +11,7 @@ use pointsman::head::{RequestHead, ResponseHead};
 use pointsman::outlier::Outcome;
 use pointsman::time::Timestamp;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::{Wake, Waker};
@@ -59,10 +59,8 @@ impl Wake for Turn {
     }
 }
 
-/// Listens on a free port of loopback, and routes what comes as if it had been for `port` of the mesh.
-pub(crate) fn start(engine: Engine, port: u16) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
+/// Routes what comes as if it had been for `port` of the mesh, until the process ends.
+pub(crate) fn start(engine: Engine, listener: TcpListener, port: u16) {
     let clock = Clock(Instant::now());
     thread::spawn(move || {
         for (number, stream) in (0..).zip(listener.incoming()) {
@@ -72,7 +70,6 @@ pub(crate) fn start(engine: Engine, port: u16) -> io::Result<SocketAddr> {
             thread::spawn(move || serve(stream, &engine, port, clock, Seeded(number)));
         }
     });
-    Ok(address)
 }
 
 fn serve(stream: TcpStream, engine: &Engine, port: u16, clock: Clock, mut draws: Seeded) -> io::Result<()> {

@@ -73,8 +73,15 @@ fn answer(stream: TcpStream, name: &str, manner: Manner, served: &AtomicUsize, l
     (&stream).write_all(name.as_bytes())
 }
 
-/// A proxy for `reviews` with these pods, and for `shadow` with that one.
-pub(crate) fn proxy(reviews: &[SocketAddr], shadow: SocketAddr) -> Result<SocketAddr, Box<dyn std::error::Error>> {
+pub(crate) type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A proxy on a free port of loopback.
+pub(crate) fn proxy(reviews: &[SocketAddr], shadow: SocketAddr) -> Fallible<SocketAddr> {
+    proxy_at((Ipv4Addr::LOCALHOST, 0).into(), reviews, shadow)
+}
+
+/// A proxy for `reviews` with these pods, and for `shadow` with that one: the address that it got.
+pub(crate) fn proxy_at(address: SocketAddr, reviews: &[SocketAddr], shadow: SocketAddr) -> Fallible<SocketAddr> {
     let service = |name: &str, addresses: &[SocketAddr]| {
         let service = Service::new(format!("{name}.default.svc.cluster.local"), "default");
         addresses.iter().fold(service.with_port(80, "http", Protocol::Http), |service, address| {
@@ -85,7 +92,10 @@ pub(crate) fn proxy(reviews: &[SocketAddr], shadow: SocketAddr) -> Result<Socket
     let resources = Resources::from_yaml(include_str!("../policies/own_loop.yaml"))?;
     let compiled = Policy::compile(&resources, &mesh, &Viewpoint::namespace("default"));
     assert!(compiled.report.is_empty(), "{}", compiled.report);
-    Ok(proxy::start(Engine::new(compiled.policy), 80)?)
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    proxy::start(Engine::new(compiled.policy), listener, 80);
+    Ok(address)
 }
 
 /// An address at which nobody listens.

@@ -180,7 +180,7 @@ fn table() -> String {
     out
 }
 
-/// The documentation shows the table. `UPDATE=1 cargo test --test validate` writes it anew.
+/// The documentation shows the table. `UPDATE=1 cargo test --features diagnostics --test validate` writes it anew.
 #[test]
 fn the_documentation_shows_the_table() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/validate/codes/table.md");
@@ -189,5 +189,5 @@ fn the_documentation_shows_the_table() {
         std::fs::write(&file, &table).unwrap();
     }
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(written == table, "the table is out of date: UPDATE=1 cargo test --test validate");
+    assert!(written == table, "the table is out of date: UPDATE=1 cargo test --features diagnostics --test validate");
 }

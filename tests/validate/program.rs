@@ -95,10 +95,21 @@ fn the_exit_code_says_how_it_went() {
     for (arguments, expected) in cases {
         let (out, err, code) = run(&files, arguments, None);
         assert_eq!(code, expected, "{arguments:?}\n{out}\n{err}");
-        // What is wrong with the call is told on standard error, with what would be right.
-        assert_eq!(err.contains("usage: check"), code == 2, "{err}");
+        // What is wrong with the call is told on standard error.
+        assert_eq!(err.starts_with("check: "), code == 2, "{err}");
         assert_eq!(err.contains("checked "), code != 2, "{err}");
     }
+}
+
+#[test]
+fn help_is_given_to_those_who_ask() {
+    let (out, err, code) = run(&[], &["--help"], None);
+    assert_eq!((err.as_str(), code), ("", 0));
+    for option in ["FILES", "--mesh", "--format", "--deny", "exit code"] {
+        assert!(out.contains(option), "{option}: {out}");
+    }
+    let (_, err, code) = run(&[], &["--colour"], None);
+    assert_eq!((err.as_str(), code), ("check: there is no option `--colour`; --help tells how\n", 2));
 }
 
 #[test]
