@@ -95,7 +95,7 @@ fn a_room_knows_only_those_before_it() {
 #[test]
 fn the_core_has_no_clock_no_dice_and_no_io() {
     const OUTSIDE: [&str; 4] = ["tls", "tower", "watch", "telemetry"];
-    const IMPURE: [&str; 10] = [
+    const IMPURE: [&str; 11] = [
         "Instant::now",
         "SystemTime",
         "std::fs",
@@ -106,6 +106,7 @@ fn the_core_has_no_clock_no_dice_and_no_io() {
         "tokio::",
         "async fn",
         "RandomState",
+        "rand::",
     ];
     let mut wrong = Vec::new();
     for (room, path, code) in sources().iter().filter(|(room, ..)| !OUTSIDE.contains(&room.as_str())) {
@@ -115,10 +116,6 @@ fn the_core_has_no_clock_no_dice_and_no_io() {
                 .filter(|word| code.contains(*word))
                 .map(|word| format!("{} ({room}): {word}", path.display())),
         );
-        // A seeded source of draws is behind the feature `rand`; nothing else may use that crate.
-        if room != "entropy" && code.contains("rand::") {
-            wrong.push(format!("{} ({room}): rand", path.display()));
-        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
