@@ -92,8 +92,18 @@
 //! always give the same decision. How many draws a call takes, and in which order, is part of its documentation.
 //!
 //! # Features
-//! `yaml` and `tower` are on by default; the core without them depends on `serde`, `http`, `regex` and its parts,
-//! `thiserror`, `ipnet`, `arc-swap` and two hashes. A feature adds; it never changes what is decided.
+//! A feature adds; it never changes what is decided. The core without any depends on `serde`, `http`, `regex` and its
+//! parts, `thiserror`, `ipnet`, `arc-swap` and two hashes.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `yaml` (default) | reading resources from YAML (from JSON they are read without it) |
+//! | `tower` (default) | the layers of [`tower`] |
+//! | `client` | pools of connections that obey `connectionPool`: `tower::Pool` |
+//! | `rustls` | TLS to upstreams: `tls`; with `client` the pools speak it |
+//! | `watch` | policy from files that change: `watch` |
+//! | `diagnostics` | findings as a compiler prints them, and as SARIF: `validate::Sources`, `validate::Sarif` |
+//! | `tracing`, `metrics` | ready observers: `telemetry` |
 #![forbid(unsafe_code)]
 
 pub mod balance;
