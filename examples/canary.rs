@@ -63,7 +63,10 @@ async fn main() -> ExitCode {
         }
     }
     if failed.is_empty() {
-        println!("\nall {} scenes hold", scenes.len());
+        match scenes.as_slice() {
+            [_] => println!("\nthe scene holds"),
+            scenes => println!("\nall {} scenes hold", scenes.len()),
+        }
         return ExitCode::SUCCESS;
     }
     println!("\nnot as promised: {}", failed.join(", "));

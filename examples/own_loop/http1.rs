@@ -105,3 +105,12 @@ pub(crate) fn write_response(mut stream: &TcpStream, head: &ResponseHead) -> io:
     out.extend_from_slice(b"\r\n");
     stream.write_all(&out)
 }
+
+/// What cannot be read as a request is answered with 400 and the reason.
+pub(crate) fn refuse(mut stream: &TcpStream, reason: &io::Error) -> io::Result<()> {
+    let text = format!("{reason}\n");
+    let mut head = ResponseHead::new(StatusCode::BAD_REQUEST);
+    head.headers.insert("content-length", text.len().into());
+    write_response(stream, &head)?;
+    stream.write_all(text.as_bytes())
+}

@@ -73,7 +73,10 @@ pub(crate) fn start(engine: Engine, listener: TcpListener, port: u16) {
 }
 
 fn serve(stream: TcpStream, engine: &Engine, port: u16, clock: Clock, mut draws: Seeded) -> io::Result<()> {
-    let (head, body) = http1::read_request(&mut BufReader::new(stream.try_clone()?), port)?;
+    let (head, body) = match http1::read_request(&mut BufReader::new(stream.try_clone()?), port) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return http1::refuse(&stream, &error),
+        read => read?,
+    };
     let mut exchange = engine.begin(head, clock.now(), &mut draws);
     exchange.request_complete(clock.now());
     let (sender, inbox) = channel();
