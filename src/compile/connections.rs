@@ -1,7 +1,8 @@
 //! TLS and TCP routes: filter chains for connections that are not HTTP.
 
 use super::actions::{self, Place};
-use super::{Compiler, KIND, NoteCode, Source, gateway_name, server_hosts};
+use super::sources::Source;
+use super::{Compiler, KIND, NoteCode, gateway_name, server_hosts};
 use crate::hosts;
 use crate::mesh::{GatewayServer, Labels, Service};
 use crate::policy::{
