@@ -3,6 +3,15 @@
 //! Everything that is the same for all of a viewpoint's requests is worked out here: which resources it sees, who owns a
 //! host, which rules can hold on a port, what a delegate adds, what a destination's settings are. What falls by the way is
 //! in the [`Report`]. The order of the input does not matter: resources are sorted by age, name and namespace first.
+//!
+//! | file | works out |
+//! |---|---|
+//! | `sources.rs`, `delegate.rs` | which VirtualServices the viewpoint sees, with their delegates' rules |
+//! | `virtual_hosts.rs`, `matches.rs`, `actions.rs` | hosts of HTTP listeners, and their routes |
+//! | `connections.rs` | listeners of connections that are not HTTP |
+//! | `rules.rs`, `destinations.rs`, `blocks.rs` | which DestinationRules hold for whom, and what they say together |
+//! | `settings.rs`, `locality.rs` | a destination's settings, and places of its endpoints |
+//! | `report.rs`, `completeness.rs` | what is not in the policy; that nothing is left unsaid |
 
 mod actions;
 mod blocks;

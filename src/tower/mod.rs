@@ -16,6 +16,7 @@ mod pool;
 #[cfg(feature = "client")]
 mod proxy_protocol;
 mod replay;
+mod request;
 mod server;
 mod span;
 #[cfg(feature = "client")]
@@ -23,13 +24,14 @@ mod wire;
 
 pub use body::{BodyTimeout, ResponseBody};
 pub use classify::classify;
-pub use client::{AttemptError, Client, ClientFuture, ClientLayer, ConnectionInfo, Target, Tunnel};
+pub use client::{AttemptError, Client, ClientFuture, ClientLayer, Tunnel};
 pub use clock::Clock;
 pub use connector::Connector;
 pub use infallible::{Answering, AnsweringFuture};
 #[cfg(feature = "client")]
 pub use pool::{Pool, PoolBody};
 pub use replay::{BoxError, ReplayBody, ReplayError};
+pub use request::{ConnectionInfo, Target};
 pub use server::{RequestBody, Server, ServerFuture, ServerLayer};
 
 use crate::engine::Engine;

@@ -22,9 +22,9 @@
 //!
 //! [`Client`]: super::Client
 
-use super::client::{ConnectionInfo, Target};
 use super::proxy_protocol;
 use super::replay::BoxError;
+use super::request::{ConnectionInfo, Target};
 use super::wire::{self, Connector, Usage};
 use crate::policy::{ConnectionSettings, Destination, TlsMode, UpstreamProtocol};
 use crate::sync::lock;

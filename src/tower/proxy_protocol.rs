@@ -6,7 +6,7 @@
 //!
 //! The format is HAProxy's (`proxy-protocol.txt`); Envoy writes the same.
 
-use super::client::ConnectionInfo;
+use super::request::ConnectionInfo;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";

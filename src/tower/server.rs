@@ -13,9 +13,9 @@
 //! - When the time is up the handler's future is dropped, and the client gets 504.
 
 use super::body::ResponseBody;
-use super::client::head_of;
 use super::clock::{Chance, Clock, Generator, sleep_until};
 use super::replay::BoxError;
+use super::request::head_of;
 use super::span::{RequestSpan, SpanKind};
 use crate::engine::Engine;
 use crate::entropy::Draws;

@@ -1,7 +1,7 @@
 //! One connection of a pool: how it is made, over TLS if the destination asks for it, and when it has done enough.
 
-use super::client::Target;
 use super::replay::BoxError;
+use super::request::Target;
 use crate::policy::{ConnectionSettings, Destination, TlsMode};
 use crate::sync::lock;
 #[cfg(feature = "rustls")]
