@@ -3,6 +3,7 @@
 use super::replay::BoxError;
 use super::request::Target;
 use crate::policy::{ConnectionSettings, Destination, TlsMode};
+#[cfg(feature = "rustls")]
 use crate::sync::lock;
 #[cfg(feature = "rustls")]
 use crate::tls::{Spoken, TlsOptions, UpstreamTls};
