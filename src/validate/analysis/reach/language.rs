@@ -124,9 +124,9 @@ impl Language {
     }
 }
 
-/// The plain text that a pattern begins with.
+/// The plain text that a pattern begins with. (Behind an empty quotation a repetition is one of what stands before it.)
 fn literal_start(source: &str) -> &[u8] {
-    if source.contains('|') || source.contains("(?") {
+    if source.contains('|') || source.contains("(?") || source.contains(r"\Q") {
         return b"";
     }
     let source = source.strip_prefix('^').unwrap_or(source);
@@ -351,6 +351,17 @@ mod tests {
         let within: Vec<&Language> = within.iter().collect();
         let outside: Vec<&Language> = outside.iter().collect();
         Automata::default().find(&within, &outside)
+    }
+
+    #[test]
+    fn a_beginning_that_may_be_missing_is_none() {
+        for source in ["a*b", "a?b", "a{0,1}b", r"a\Q\E*b", "(?:a)?b", "a|b", "(a|)b"] {
+            assert_eq!(
+                find(&[pattern(source), Language::prefix("b", false)], &[]),
+                Search::Found("b".into()),
+                "{source}"
+            );
+        }
     }
 
     #[test]
