@@ -28,6 +28,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Policy and state, shared by everything that routes with them. Cloning is cheap, and shares both.
+///
+/// ```
+/// use pointsman::mesh::{Endpoint, Mesh, Protocol, Service, Viewpoint};
+/// use pointsman::policy::Policy;
+/// use pointsman::{Engine, Resources};
+///
+/// let policy = |address: &str| {
+///     let reviews = Service::new("reviews.default.svc.cluster.local", "default")
+///         .with_port(80, "http", Protocol::Http)
+///         .with_endpoint(Endpoint::new(address, 80));
+///     Policy::compile(&Resources::default(), &Mesh::new([reviews]), &Viewpoint::namespace("default")).policy
+/// };
+/// let engine = Engine::builder().seed(7).build(policy("10.0.0.1"));
+/// assert_eq!(&*engine.endpoints()[0].endpoint, "10.0.0.1:80");
+/// engine.reload(policy("10.0.0.2")); // requests under way keep the policy they began with
+/// assert_eq!(&*engine.endpoints()[0].endpoint, "10.0.0.2:80");
+/// ```
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,

@@ -10,6 +10,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 /// Hosts, ready to be picked from.
+///
+/// ```
+/// use pointsman::balance::{Algorithm, Cursors, Host, Pick, Settings, Table};
+/// use pointsman::time::Timestamp;
+///
+/// let hosts = vec![Host::new("10.0.0.1:80", 1), Host::new("10.0.0.2:80", 1)];
+/// let settings = Settings::new(Algorithm::RoundRobin);
+/// let table = Table::new(hosts, settings, &mut Cursors::default(), Timestamp::ZERO);
+/// let mut pick = || table.pick(&Pick::default(), Timestamp::ZERO, &mut || 0);
+/// assert_eq!([pick(), pick(), pick()], [Some(0), Some(1), Some(0)]);
+/// ```
 #[derive(Debug)]
 pub struct Table {
     hosts: Vec<Host>,

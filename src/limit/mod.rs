@@ -80,6 +80,16 @@ impl fmt::Display for Exceeded {
 }
 
 /// How many of something are under way.
+///
+/// ```
+/// use pointsman::limit::Counter;
+///
+/// let requests = Counter::default();
+/// let first = requests.acquire(Some(1)).unwrap();
+/// assert!(requests.acquire(Some(1)).is_none());
+/// drop(first);
+/// assert!(requests.acquire(Some(1)).is_some());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Counter {
     count: Arc<AtomicU32>,

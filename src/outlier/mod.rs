@@ -6,7 +6,8 @@
 //! ejection lasts `base × n`, at most `max`, where `n` grows with each ejection and shrinks with each quiet interval. Every
 //! `interval` the ejected are reviewed, so real times round up to that.
 //!
-//! An embedder may also have hosts ejected by rates, as Envoy can: [`SuccessRate`], [`FailurePercentage`]. No rule asks for it.
+//! An embedder may also have hosts ejected by rates, as Envoy can: [`SuccessRate`], [`FailurePercentage`]. No rule of Istio's
+//! asks for it.
 //!
 //! A refused ejection is told as well, with the arithmetic. What is under way at a host that is ejected goes on, and still
 //! counts: only picks leave it out. A host that is ejected already is not ejected again, and what fails there meanwhile is
@@ -247,6 +248,24 @@ fn clear(counter: &AtomicU32) {
 }
 
 /// The hosts of one destination.
+///
+/// ```
+/// use pointsman::outlier::{Detector, Event, Outcome, Settings};
+/// use pointsman::time::Timestamp;
+/// use std::time::Duration;
+///
+/// let mut settings = Settings::new(Duration::from_secs(10), Duration::from_secs(30)).ejecting_at_most(50);
+/// settings.consecutive_5xx = Some(2);
+/// let detector = Detector::new(settings, Timestamp::ZERO);
+/// let hosts = detector.set_hosts(["10.0.0.1:80".into(), "10.0.0.2:80".into()]);
+///
+/// let now = Timestamp::ZERO + Duration::from_secs(1);
+/// assert!(detector.record(&hosts[0], Outcome::Status(503), now).is_empty());
+/// assert!(matches!(detector.record(&hosts[0], Outcome::Status(500), now)[..], [Event::Ejected { .. }]));
+/// // The review after 30 s is over brings it back.
+/// let back = detector.sweep(Timestamp::ZERO + Duration::from_secs(40));
+/// assert_eq!(back, [Event::Returned { host: "10.0.0.1:80".into() }]);
+/// ```
 #[derive(Debug)]
 pub struct Detector {
     inner: Mutex<Inner>,

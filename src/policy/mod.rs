@@ -1,7 +1,20 @@
 //! The snapshot: what `compile/` makes and every request reads.
 //!
 //! A [`Policy`] is immutable. It holds, for each listener port, the virtual hosts and their route tables; the actions of
-//! routes; and the settings of every destination. [`Policy::decide`] picks route and destination for one request.
+//! routes; and the settings of every destination. [`Policy::decide`] picks route and destination for one request;
+//! [`Policy::explain`] does the same and tells why.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `table.rs`, `connections.rs` | tables by port and host, and the way of a request, or of a connection, through them |
+//! | `index.rs`, `tree.rs` | routes filed so that few have to be asked |
+//! | `matcher.rs`, `matching.rs`, `pattern.rs`, `re2/` | what conditions are, and whether they hold |
+//! | `normalize.rs` | the form of a path that all of them see |
+//! | `action.rs`, `template.rs`, `retry_on.rs` | what is done with a request, as data |
+//! | `destination.rs` | a destination's settings |
+//! | `decision.rs`, `explain.rs`, `flags.rs` | what comes of a request, and why |
+//!
+//! A decision allocates nothing, and costs what its look-ups cost, however many routes there are.
 
 mod action;
 mod connections;

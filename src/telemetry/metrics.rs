@@ -1,17 +1,4 @@
 //! Counters and histograms for the `metrics` facade.
-//!
-//! | name | kind | labels |
-//! |---|---|---|
-//! | `pointsman_requests_total` | counter | `cluster`, `status` (`2xx`, …, `none`), `code` |
-//! | `pointsman_request_duration_seconds` | histogram | `cluster` |
-//! | `pointsman_attempts_total`, `pointsman_retries_total`, `pointsman_mirrored_total` | counter | `cluster` |
-//! | `pointsman_limited_total` | counter | `cluster`, `limit` (`connectionPool.http.http2MaxRequests`, …) |
-//! | `pointsman_ejections_total`, `pointsman_ejections_refused_total` | counter | `cluster`, `reason` |
-//! | `pointsman_returns_total` | counter | `cluster` |
-//! | `pointsman_reloads_total`, `pointsman_reloads_refused_total` | counter | |
-//!
-//! Labels come from the policy, never from a request, and of clusters only so many are told apart: those after them are
-//! `other`. A request without a destination has the cluster `none`.
 
 use crate::engine::{Event, Observer};
 use crate::exchange::Summary;
@@ -23,8 +10,20 @@ use std::sync::{Arc, Mutex};
 
 const MOST_CLUSTERS: usize = 1_000;
 
-/// Records what an engine does with the `metrics` facade: `Engine::builder().observer(Metrics::new())`. The names of what
-/// is recorded are in the source's table: `pointsman_requests_total{cluster, status, code}` and so on.
+/// Records what an engine does with the `metrics` facade: `Engine::builder().observer(Metrics::new())`.
+///
+/// | name | kind | labels |
+/// |---|---|---|
+/// | `pointsman_requests_total` | counter | `cluster`, `status` (`2xx`, …, `none`), `code` |
+/// | `pointsman_request_duration_seconds` | histogram | `cluster` |
+/// | `pointsman_attempts_total`, `pointsman_retries_total`, `pointsman_mirrored_total` | counter | `cluster` |
+/// | `pointsman_limited_total` | counter | `cluster`, `limit` (`connectionPool.http.http2MaxRequests`, …) |
+/// | `pointsman_ejections_total`, `pointsman_ejections_refused_total` | counter | `cluster`, `reason` |
+/// | `pointsman_returns_total` | counter | `cluster` |
+/// | `pointsman_reloads_total`, `pointsman_reloads_refused_total` | counter | |
+///
+/// Labels come from the policy, never from a request, and of clusters only so many are told apart: those after them are
+/// `other`. A request without a destination has the cluster `none`.
 #[derive(Debug)]
 pub struct Metrics {
     most: usize,

@@ -2,23 +2,7 @@
 //!
 //! [`Client`] is a driver of [`Exchange`]: it does what each [`Step`] says with the inner service, tokio's timers and the
 //! request's body, and tells the exchange what came of it. It decides nothing itself.
-//!
-//! The inner service gets a request whose URI is the endpoint's (`http://10.0.0.7:9080/path`), whose `Host` is the mesh's,
-//! and whose extensions hold the [`Target`]. Every such service is a [`Connector`](super::Connector): whoever has one of
-//! their own implements `tower::Service`; hyper-util's pooled client is one already, and `Pool` (feature `client`) one that
-//! obeys `connectionPool`.
-//!
-//! What a user of tower may rely on:
-//! - `poll_ready` is the inner service's; the instance that was ready serves the first attempt, clones are made ready
-//!   before they are called.
-//! - A clone is independent, and shares the engine.
-//! - Dropping the future (or the response's body) releases everything at once: permits, counts, the attempt itself.
-//! - An answer that the policy makes (404, 503, 504, a redirect, …) is a response, as a proxy's client would see it. The
-//!   [`Summary`](crate::exchange::Summary) in its extensions says why, and an [`AttemptError`] holds what the inner service said last.
-//! - The future fails only if the request's own body does; then no upstream is blamed.
-//! - Bodies stream. A request's body is kept for another attempt or a copy only if the policy may ask for one, and up to
-//!   the engine's [replay limit](crate::engine::EngineBuilder::replay_limit); beyond that it is sent once, and the summary
-//!   says why no retry was made.
+//! What a user may rely on stands at the type.
 
 use super::body::ResponseBody;
 use super::classify::classify;
@@ -45,7 +29,25 @@ use std::task::{Context, Poll};
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
-/// Routes requests with an [`Engine`] and sends them with `S`. See the [module](crate::tower).
+/// Routes requests with an [`Engine`] and sends them with `S`.
+///
+/// The inner service gets a request whose URI is the endpoint's (`http://10.0.0.7:9080/path`), whose `Host` is the mesh's,
+/// and whose extensions hold the [`Target`]. Every such service is a [`Connector`](super::Connector): whoever has one of
+/// their own implements `tower::Service`; hyper-util's pooled client is one already, and `Pool` (feature `client`) one that
+/// obeys `connectionPool`.
+///
+/// What a user of tower may rely on:
+/// - `poll_ready` is the inner service's; the instance that was ready serves the first attempt, clones are made ready
+///   before they are called.
+/// - A clone is independent, and shares the engine.
+/// - Dropping the future (or the response's body) releases everything at once: permits, counts, the attempt itself.
+/// - An answer that the policy makes (404, 503, 504, a redirect, …) is a response, as a proxy's client would see it. The
+///   [`Summary`](crate::exchange::Summary) in its extensions says why, and an [`AttemptError`] holds what the inner service
+///   said last.
+/// - The future fails only if the request's own body does; then no upstream is blamed.
+/// - Bodies stream. A request's body is kept for another attempt or a copy only if the policy may ask for one, and up to
+///   the engine's [replay limit](crate::engine::EngineBuilder::replay_limit); beyond that it is sent once, and the summary
+///   says why no retry was made.
 #[derive(Clone)]
 pub struct Client<S> {
     inner: S,

@@ -1,26 +1,5 @@
-//! Connections to endpoints over HTTP/1.1 and HTTP/2, on hyper-util's client: the inner service that [`Client`] usually has.
-//!
-//! Each endpoint of each destination has a pool of its own, made from the destination's `connectionPool` when it is first
-//! needed, and anew when that changes (connections in use live on to their end):
-//!
-//! | setting | kept here |
-//! |---|---|
-//! | `tcp.connectTimeout` | connecting, TLS included, ends with an error of kind `TimedOut` |
-//! | `tcp.tcpKeepalive` | time, interval and probes of the socket |
-//! | `tcp.idleTimeout`, `http.idleTimeout` | an idle connection is closed after it |
-//! | `tcp.maxConnectionDuration` | an older connection serves the request that finds it so, and no further one |
-//! | `http.maxRequestsPerConnection` | a connection serves so many, and no further one |
-//! | `http.maxConcurrentStreams` | another HTTP/2 connection is opened beyond so many streams |
-//! | `http.h2UpgradePolicy`, the port's protocol | HTTP/2 with prior knowledge, or what the client spoke |
-//! | `proxyProtocol` | its header goes first, with the addresses of [`ConnectionInfo`]; each client then has its own connections |
-//! | `tls` | with feature `rustls` as `tls` has it; without that feature the attempt fails, and nothing is sent |
-//!
-//! How many connections and requests there may be at once is the engine's affair, which asks for nothing beyond it.
-//!
-//! The upstream sees the mesh's authority, whatever the endpoint's address. An endpoint that is a name is resolved by the
-//! system for each new connection.
-//!
-//! [`Client`]: super::Client
+//! Connections to endpoints over HTTP/1.1 and HTTP/2, on hyper-util's client: the inner service that a
+//! [`Client`](super::Client) usually has.
 
 use super::proxy_protocol;
 use super::replay::BoxError;
@@ -49,7 +28,27 @@ use tower::Service;
 /// A pool that nobody has asked for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// Pools of connections to endpoints. See the [module](crate::tower). Clones share them.
+/// Pools of connections to endpoints: the inner service that a [`Client`](super::Client) usually has. Clones share them.
+///
+/// Each endpoint of each destination has a pool of its own, made from the destination's `connectionPool` when it is first
+/// needed, and anew when that changes (connections in use live on to their end):
+///
+/// | setting | kept here |
+/// |---|---|
+/// | `tcp.connectTimeout` | connecting, TLS included, ends with an error of kind `TimedOut` |
+/// | `tcp.tcpKeepalive` | time, interval and probes of the socket |
+/// | `tcp.idleTimeout`, `http.idleTimeout` | an idle connection is closed after it |
+/// | `tcp.maxConnectionDuration` | an older connection serves the request that finds it so, and no further one |
+/// | `http.maxRequestsPerConnection` | a connection serves so many, and no further one |
+/// | `http.maxConcurrentStreams` | another HTTP/2 connection is opened beyond so many streams |
+/// | `http.h2UpgradePolicy`, the port's protocol | HTTP/2 with prior knowledge, or what the client spoke |
+/// | `proxyProtocol` | its header goes first, with the addresses of [`ConnectionInfo`]; each client then has its own connections |
+/// | `tls` | with feature `rustls` as `tls` has it; without that feature the attempt fails, and nothing is sent |
+///
+/// How many connections and requests there may be at once is the engine's affair, which asks for nothing beyond it.
+///
+/// The upstream sees the mesh's authority, whatever the endpoint's address. An endpoint that is a name is resolved by the
+/// system for each new connection.
 pub struct Pool<B> {
     shared: Arc<Shared<B>>,
 }

@@ -1,16 +1,5 @@
-//! The server's side: what makes sense in front of a handler of this process.
-//!
-//! [`Server`] is a driver of [`Exchange`] too; the "upstream" is the inner service. Match, faults, header operations,
-//! rewrites, redirects, direct responses, CORS, the route's timeout and the destination's limits apply. Nothing is picked,
-//! retried, mirrored or ejected: there is only this process.
-//!
-//! The handler finds a [`Summary`] in the request's extensions (which route it is, which destination the weights picked);
-//! the response's extensions hold the final one.
-//!
-//! - A request that no virtual host of the policy has is the handler's own affair, and passes as it is.
-//! - A request whose host is known and that no rule matches gets 404, as in the mesh.
-//! - The inner service's errors stay its own: `Error` is the inner one, so the layer goes around an axum `Router`.
-//! - When the time is up the handler's future is dropped, and the client gets 504.
+//! The server's side: what makes sense in front of a handler of this process. A driver of [`Exchange`] too; the "upstream"
+//! is the inner service.
 
 use super::body::ResponseBody;
 use super::clock::{Chance, Clock, Generator, sleep_until};
@@ -42,7 +31,18 @@ pub struct ServerLayer {
     shared: Arc<Shared>,
 }
 
-/// Applies a policy in front of `S`. See the [module](crate::tower).
+/// Applies a policy in front of `S`, a handler of this process.
+///
+/// Match, faults, header operations, rewrites, redirects, direct responses, CORS, the route's timeout and the destination's
+/// limits apply. Nothing is picked, retried, mirrored or ejected: there is only this process.
+///
+/// The handler finds a [`Summary`] in the request's extensions (which route it is, which destination the weights picked);
+/// the response's extensions hold the final one.
+///
+/// - A request that no virtual host of the policy has is the handler's own affair, and passes as it is.
+/// - A request whose host is known and that no rule matches gets 404, as in the mesh.
+/// - The inner service's errors stay its own: `Error` is the inner one, so the layer goes around an axum `Router`.
+/// - When the time is up the handler's future is dropped, and the client gets 504.
 #[derive(Clone)]
 pub struct Server<S> {
     inner: S,

@@ -1,20 +1,5 @@
-//! A span for each request, with the field names of OpenTelemetry's HTTP conventions. Nothing without feature `tracing`.
-//!
-//! | field | of | what |
-//! |---|---|---|
-//! | `otel.kind`, `otel.name` | both | `client` or `server`; the method |
-//! | `http.request.method`, `http.request.method_original` | both | `_OTHER` for a method that HTTP does not know, which is then the original |
-//! | `url.full` | client | without its query, which may hold what no log should |
-//! | `url.scheme`, `url.path`, `network.protocol.version`, `user_agent.original` | server | as they came |
-//! | `server.address`, `server.port` | both | the mesh's authority and port |
-//! | `network.peer.address`, `network.peer.port` | client | the last attempt's endpoint |
-//! | `http.response.status_code` | both | what the caller got |
-//! | `http.request.resend_count` | client | attempts after the first one |
-//! | `error.type` | both | our code (`no-healthy-upstream`) or the upstream's status, from 400 on (of a server from 500 on) |
-//! | `pointsman.route`, `pointsman.cluster`, `pointsman.flags` | both | what was decided, and Envoy's flags |
-//!
-//! One span holds all attempts; each attempt is an event in it ([`Tracing`](crate::telemetry::Tracing)). It ends with the
-//! response's head: what the body does is between upstream and reader.
+//! A span for each request, with the field names of OpenTelemetry's HTTP conventions; `telemetry::Tracing` has the table.
+//! Nothing without feature `tracing`.
 
 #[cfg(feature = "tracing")]
 use crate::exchange::{Code, Summary};

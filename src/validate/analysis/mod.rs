@@ -65,7 +65,7 @@ use std::sync::Arc;
 /// let report = analyze(&resources, None);
 /// assert_eq!(
 ///     report.to_string(),
-///     "error[AN-009] 8:47 VirtualService default/shop spec.http[0].route[0].destination.subset: no DestinationRule \
+///     "error[AN-009] 8:48 VirtualService default/shop spec.http[0].route[0].destination.subset: no DestinationRule \
 ///      defines the subset `v2` of `shop.default.svc.cluster.local`, so its requests get 503; did you mean `v1`?"
 /// );
 /// # Ok::<(), pointsman::resource::LoadError>(())
