@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decode::{Field, Findings, nearest};
+use super::decode::{Field, Findings};
 use super::meta::{Decoded, GROUP, VERSIONS, is_served};
+use super::nearest::nearest;
 use super::problem::{Problem, ProblemKind, ResourceId, Severity};
 use super::text::json::Reader;
 use super::text::{Limits, TextError, print};

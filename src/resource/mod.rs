@@ -13,6 +13,7 @@ pub(crate) mod decode;
 mod destination_rule;
 mod load;
 mod meta;
+pub(crate) mod nearest;
 mod problem;
 mod scalar;
 pub(crate) mod text;

@@ -431,7 +431,7 @@ impl Field {
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     let known: Vec<&str> = known.map(String::as_str).collect();
-    crate::resource::decode::nearest(name, &known)
+    crate::resource::nearest::nearest(name, &known)
 }
 
 /// Every key of every object in here is unknown.

@@ -336,5 +336,5 @@ fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&
     // Sorted, so that of equally near ones always the same is named.
     let known: BTreeMap<&str, ()> = known.into_iter().map(|known| (known, ())).collect();
     let known: Vec<&str> = known.into_keys().collect();
-    crate::resource::decode::nearest(name, &known)
+    crate::resource::nearest::nearest(name, &known)
 }
