@@ -21,7 +21,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     ports: BTreeMap<u16, PortTable>,
-    listeners: Vec<ListenerSpec>,
+    /// By port, and by the address that a listener has to itself.
+    listeners: BTreeMap<(u16, Option<IpAddr>), ListenerSpec>,
     destinations: Vec<Destination>,
     by_name: HashMap<Arc<str>, DestinationId>,
     normalization: PathNormalization,
@@ -156,7 +157,7 @@ impl Policy {
             .collect();
         Policy {
             ports: spec.ports.into_iter().map(|port| (port.port, PortTable::new(port))).collect(),
-            listeners: spec.listeners,
+            listeners: spec.listeners.into_iter().map(|one| ((one.port, one.address), one)).collect(),
             destinations: spec.destinations,
             by_name,
             normalization: spec.normalization,
@@ -287,7 +288,7 @@ impl Policy {
     pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         let hosts = self.ports.values().flat_map(|table| &table.hosts.hosts);
         let routes = hosts.flat_map(|host| &host.routes).map(|route| &route.origin);
-        routes.chain(self.listeners.iter().flat_map(|listener| &listener.chains).map(|chain| &chain.origin))
+        routes.chain(self.listeners.values().flat_map(|listener| &listener.chains).map(|chain| &chain.origin))
     }
 
     /// Does a virtual host on the port have the authority?
@@ -297,7 +298,7 @@ impl Policy {
 
     /// The listener of a connection: the one on its very address, else the one on every address.
     pub(super) fn listener(&self, port: u16, address: Option<IpAddr>) -> Option<&ListenerSpec> {
-        let of = |at| self.listeners.iter().find(move |listener| listener.port == port && listener.address == at);
+        let of = |address| self.listeners.get(&(port, address));
         address.and_then(|address| of(Some(address))).or_else(|| of(None))
     }
 }
